@@ -1,0 +1,470 @@
+"""What the memory server's use cases need from the outside, as Protocols.
+
+Every store method takes the tenant first.  Each port has a full in-memory twin in
+``stores/inmemory`` and one conformance suite that twin and real store pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from soma_contract.embedders.base import Embedder as Embedder
+from soma_contract.errors import SomaError
+from soma_contract.filters import Filter
+from soma_contract.memory import Command, Memory, Origin, Target, Written
+from soma_contract.tenant import Tenant
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+# --- the truth -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of a list: ordered by (the order's field, id); ``after`` is the last page's end."""
+
+    filter: Filter
+    limit: int
+    order: str = "memory_id"
+    descending: bool = False
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPage:
+    """Memories of one page and where the next one starts; empty ``next_after`` ends the list."""
+
+    memories: tuple[Memory, ...]
+    next_after: tuple[str, ...] = ()
+
+
+class Journal(Protocol):
+    """The truth: memories, their versions, the changelog and the idempotency records."""
+
+    async def write(
+        self,
+        tenant: Tenant,
+        commands: Sequence[Command],
+        *,
+        origin: Origin | None = None,
+        atomic: bool = False,
+        deadline_s: float | None = None,
+    ) -> list[Written | SomaError]:
+        """Commit commands in order; each answers what it did or why it was refused.
+
+        Concurrent calls of one tenant may share a transaction.  With ``atomic`` the first refusal
+        refuses them all and is raised.  Raises ComponentUnavailableError when nothing was decided.
+        """
+        ...
+
+    async def get(
+        self, tenant: Tenant, targets: Sequence[Target], *, as_of: datetime | None = None
+    ) -> list[Memory | None]:
+        """Read memories in the order of the targets; absent, deleted or expired ones are None."""
+        ...
+
+    async def list_memories(self, tenant: Tenant, listing: Listing) -> MemoryPage:
+        """Read one page of the memories that match."""
+        ...
+
+    async def history(
+        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
+    ) -> list[Memory]:
+        """Read the kept versions of a memory, newest first."""
+        ...
+
+    async def matching_ids(self, tenant: Tenant, filter: Filter, limit: int) -> list[str]:
+        """Read the ids of up to ``limit`` live memories that match, in id order."""
+        ...
+
+    async def revision(self, tenant: Tenant) -> int:
+        """Read the tenant's last committed revision; 0 for none."""
+        ...
+
+
+# --- what recall reads from the truth ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TermStats:
+    """Corpus statistics of one tenant and its searched namespaces, aligned with the query's terms."""
+
+    rows: int
+    mean_length: float
+    frequencies: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """What the embedder left for one version of a memory.
+
+    ``dense`` float32 (d,), unit norm; ``sentences`` int8 (n, d); ``tokens`` int8 (m, 64) with
+    ``token_ids`` int32 (m,).  Empty matrices where the embedder gives none.
+    """
+
+    dense: NDArray[np.float32]
+    sentences: NDArray[np.int8]
+    tokens: NDArray[np.int8]
+    token_ids: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """A live memory that may become a hit, with all that scoring needs.
+
+    ``term_counts`` int32 is aligned with the query's terms; ``length`` counts all its terms.
+    ``vectors`` is None until the memory is embedded in this version.
+    """
+
+    memory: Memory
+    vectors: StoredVectors | None
+    term_counts: NDArray[np.int32]
+    length: int
+    neighbour: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Rows that the index may not hold yet.
+
+    ``keyword_ids`` are the best by BM25 among all of them, ``vectors`` the (id, version, dense)
+    of the newest embedded ones, ``unembedded`` the newest memories still without a vector.
+    ``pending_rows`` counts all un-indexed rows that match (capped at ``pending_cap``).
+    """
+
+    pending_rows: int
+    keyword_ids: tuple[str, ...]
+    vector_ids: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    unembedded: tuple[Memory, ...]
+    truncated: bool = False
+
+
+class RecallSource(Protocol):
+    """What recall reads from the truth: overlay, keyword search and the pool."""
+
+    async def overlay(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        *,
+        terms: Sequence[str],
+        epoch: int,
+        profile: str,
+        keyword_limit: int = 50,
+        vector_limit: int = 2_000,
+        unembedded_limit: int = 16,
+    ) -> Overlay:
+        """Search the rows that the index does not hold, or only took in within the last 10 s.
+
+        ``epoch`` is the index epoch of the collection about to be searched; call this before the
+        index search starts, so that no row falls between the two.
+        """
+        ...
+
+    async def keyword_search(
+        self, tenant: Tenant, filter: Filter, *, terms: Sequence[str], limit: int
+    ) -> list[tuple[str, float]]:
+        """Search all live rows by BM25 over stored terms; (id, score), best first."""
+        ...
+
+    async def vector_scan(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        *,
+        profile: str,
+        limit: int,
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Read (ids, dense vectors) of up to ``limit`` matching rows, for selective filters."""
+        ...
+
+    async def pool(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        ids: Sequence[str],
+        *,
+        terms: Sequence[str],
+        profile: str,
+        neighbours: bool,
+        exact: Target | None = None,
+        exact_text: str = "",
+    ) -> tuple[list[PoolRow], TermStats]:
+        """Re-read candidates and bring what scoring needs, in one round trip.
+
+        Only rows of this tenant that are live and match the filter come back, whatever the ids
+        say.  With ``neighbours`` the direct session neighbours of the candidates come too.  The
+        memory named by ``exact``, and those whose text is verbatim ``exact_text``, come in any case.
+        """
+        ...
+
+
+# --- the index pipeline --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """An index collection: its name in the index, its epoch, and the embedding profile it holds.
+
+    The epoch grows whenever the collection had to be made anew; a row indexed in an older epoch
+    counts as not indexed.  ``tenant_name`` is set for a dedicated collection.
+    """
+
+    name: str
+    epoch: int
+    profile: str
+    dimension: int
+    tenant_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexJob:
+    """A claimed job: bring the index to the row's current state.
+
+    ``memory`` is the row as of the claim, or None when it is deleted and must leave the index.
+    """
+
+    tenant: Tenant
+    memory_id: str
+    version: int
+    attempts: int
+    memory: Memory | None
+    vectors: StoredVectors | None
+    keyword_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLag:
+    """How far the index is behind: rows waiting, age of the oldest in seconds, poisoned rows."""
+
+    rows: int
+    oldest_s: float
+    poisoned: int
+
+
+class IndexQueue(Protocol):
+    """State-based index jobs, one a memory, claimed under a lease with per-memory exclusion."""
+
+    async def claim(self, *, limit: int, lease_s: float) -> list[IndexJob]:
+        """Claim the oldest due jobs of any tenant; no memory is ever claimed twice at a time."""
+        ...
+
+    async def put_vectors(
+        self, profile: str, rows: Sequence[tuple[IndexJob, StoredVectors]]
+    ) -> None:
+        """Keep the vectors of the claimed versions beside the rows."""
+        ...
+
+    async def settle(self, jobs: Sequence[IndexJob], collection: Collection | None) -> None:
+        """Mark the claimed versions as indexed; a row that moved on meanwhile keeps its job."""
+        ...
+
+    async def postpone(self, jobs: Sequence[IndexJob], reason: str, *, counts: bool) -> None:
+        """Give jobs back with backoff; ``counts`` is False while a whole store is away."""
+        ...
+
+    async def lag(self, tenant: Tenant | None = None) -> IndexLag:
+        """Read how far the index is behind."""
+        ...
+
+    async def active_collection(self, tenant: Tenant, profile: str, dimension: int) -> Collection:
+        """Read which collection a tenant's memories are in, creating its entry if needed."""
+        ...
+
+    async def collections(self) -> list[Collection]:
+        """Read all active collections."""
+        ...
+
+    async def new_epoch(self, collection: Collection) -> Collection:
+        """Declare a collection lost: its rows count as un-indexed and are queued again."""
+        ...
+
+
+# --- the index -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A row of the index; its primary key there is ``tenant|id``."""
+
+    tenant: Tenant
+    memory: Memory
+    version: int
+    dense: NDArray[np.float32]
+    keyword_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHit:
+    """What the index proposes: an id, the version it holds and the leg's raw score."""
+
+    memory_id: str
+    version: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSearch:
+    """Answers of the two legs; a leg that failed or was not asked for is None."""
+
+    dense: tuple[IndexHit, ...] | None
+    keyword: tuple[IndexHit, ...] | None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+class VectorIndex(Protocol):
+    """The derived index: dense and BM25 search over memories, rebuildable at any time."""
+
+    async def ensure(self, collection: Collection) -> bool:
+        """Make the collection exist and be loaded; True when it had to be created (its rows are gone)."""
+        ...
+
+    async def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
+        """Write rows; callers give each id once and are the collection's only writer."""
+        ...
+
+    async def remove(self, collection: Collection, keys: Sequence[tuple[Tenant, str]]) -> None:
+        """Delete rows by (tenant, id); absent ones are fine."""
+        ...
+
+    async def search(
+        self,
+        tenant: Tenant,
+        collection: Collection,
+        filter: Filter,
+        *,
+        dense: NDArray[np.float32] | None,
+        keyword_text: str | None,
+        ids: Sequence[str] | None = None,
+        limit: int,
+        deadline_s: float,
+    ) -> IndexSearch:
+        """Search both legs in parallel, pre-filtered by tenant and filter (payload conditions aside)."""
+        ...
+
+    async def versions(
+        self, collection: Collection, *, after_key: str, limit: int
+    ) -> list[tuple[str, str, int]]:
+        """Read (tenant name, memory id, version) of all rows in key order, for reconciliation."""
+        ...
+
+    async def drop(self, collection_name: str) -> None:
+        """Delete a whole collection."""
+        ...
+
+    async def probe(self) -> None:
+        """Answer, or raise ComponentUnavailableError."""
+        ...
+
+
+# --- the cache -----------------------------------------------------------------------------------
+
+
+class Cache(Protocol):
+    """A cache that may vanish at any time; errors become misses, never failures."""
+
+    async def get_embeddings(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read embeddings by content key; a value bound to another key is a miss."""
+        ...
+
+    async def put_embeddings(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep embeddings by content key."""
+        ...
+
+    async def get_memory(self, tenant: Tenant, target: Target) -> Memory | None:
+        """Read a recent memory, for answers while the truth is down."""
+        ...
+
+    async def put_memories(self, tenant: Tenant, memories: Sequence[Memory]) -> None:
+        """Keep memories unless a newer version or tombstone is there (compare and set)."""
+        ...
+
+    async def put_tombstones(self, tenant: Tenant, versions: Mapping[str, int]) -> None:
+        """Mark memories as deleted as of a version, so that no late value revives them."""
+        ...
+
+    async def probe(self) -> None:
+        """Answer, or raise ComponentUnavailableError."""
+        ...
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """A tenant as the registry knows it."""
+
+    name: str
+    state: str
+    display_name: str
+    created_at: datetime
+    dedicated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key without its secret; ``tenants`` of ("*",) with scope act-as means any."""
+
+    key_id: str
+    tenants: tuple[str, ...]
+    scopes: tuple[str, ...]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    secret_hash: bytes = b""
+
+
+class Registry(Protocol):
+    """Tenants and API keys; the only port without a tenant, used by admin services and authentication."""
+
+    async def create_tenant(self, name: str, display_name: str, *, dedicated: bool) -> TenantRecord:
+        """Create a tenant; raises TenantExistsError."""
+        ...
+
+    async def get_tenant(self, name: str) -> TenantRecord | None:
+        """Read a tenant."""
+        ...
+
+    async def list_tenants(self, *, after: str, limit: int) -> list[TenantRecord]:
+        """Read tenants in name order."""
+        ...
+
+    async def put_key(self, key: KeyRecord) -> None:
+        """Add a key; an identical id replaces it."""
+        ...
+
+    async def get_key(self, key_id: str) -> KeyRecord | None:
+        """Read a key by its id."""
+        ...
+
+    async def list_keys(self, tenant_name: str, *, after: str, limit: int) -> list[KeyRecord]:
+        """Read the keys of a tenant."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> KeyRecord | None:
+        """Revoke a key now; None when there is none."""
+        ...
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time as a port, so that it is virtual in tests."""
+
+    def now(self) -> datetime:
+        """The wall-clock time, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
