@@ -1,0 +1,1 @@
+"""What the brain does with a call, free of wire formats and drivers."""
