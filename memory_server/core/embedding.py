@@ -1,0 +1,91 @@
+"""Embedding of memories and queries: names cut out, cached by content, computed off the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from memory_server.ports import Cache, Embedder, IndexJob, StoredVectors
+from soma_contract.embedders.base import Embedding as Embedded
+from soma_contract.embedders.base import EmbeddingProfile, embedding_key
+from soma_contract.embedders.codec import pack_embedding, unpack_embedding
+from soma_contract.memory import Memory
+from soma_contract.tenant import Tenant
+from soma_contract.text.actors import without_names
+
+
+class ActorNames(Protocol):
+    """Which actors a namespace knows; their names are cut out of texts before embedding."""
+
+    async def names(self, tenant: Tenant, namespace: str) -> tuple[str, ...]:
+        """Return the known actor names of a namespace, sorted."""
+        ...
+
+
+@dataclass(slots=True)
+class Embedding:
+    """Embeds memories and queries through the cache."""
+
+    embedder: Embedder
+    cache: Cache
+    actors: ActorNames
+    _process: dict[bytes, StoredVectors] = field(default_factory=dict)
+    process_capacity: int = 2_048
+
+    @property
+    def profile(self) -> EmbeddingProfile:
+        """What these vectors are; vectors of different profiles are never compared."""
+        return self.embedder.profile
+
+    async def of_jobs(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
+        """Embed the claimed memories in one batch."""
+        texts = [await self._embeddable(job.tenant, job.memory) for job in jobs if job.memory is not None]
+        live = [job for job in jobs if job.memory is not None]
+        return list(zip(live, await self.of_texts(texts, urgent=False), strict=True))
+
+    async def of_memories(
+        self, tenant: Tenant, memories: Sequence[Memory], *, deadline_s: float | None = None
+    ) -> list[StoredVectors]:
+        """Embed memories that a recall needs now."""
+        texts = [await self._embeddable(tenant, memory) for memory in memories]
+        return await self.of_texts(texts, urgent=True, deadline_s=deadline_s)
+
+    async def of_texts(
+        self, texts: Sequence[str], *, urgent: bool, deadline_s: float | None = None
+    ) -> list[StoredVectors]:
+        """Embed texts; urgent ones overtake the indexer's batches."""
+        keys = [embedding_key(self.profile, text) for text in texts]
+        found: dict[bytes, StoredVectors] = {key: self._process[key] for key in keys if key in self._process}
+        unknown = [key for key in dict.fromkeys(keys) if key not in found]
+        if unknown:
+            cached = await self.cache.get_embeddings(unknown)
+            for key, packed in zip(unknown, cached, strict=True):
+                vectors = unpack_embedding(packed, self.profile) if packed else None
+                if vectors is not None:
+                    found[key] = _stored(vectors)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        if missing:
+            made = await self.embedder.embed(
+                list(missing.values()), with_tokens=True, urgent=urgent, deadline_s=deadline_s
+            )
+            await self.cache.put_embeddings(
+                {key: pack_embedding(one) for key, one in zip(missing, made, strict=True)}
+            )
+            found.update((key, _stored(one)) for key, one in zip(missing, made, strict=True))
+        if urgent:
+            self._keep(found)
+        return [found[key] for key in keys]
+
+    async def _embeddable(self, tenant: Tenant, memory: Memory) -> str:
+        names = await self.actors.names(tenant, memory.namespace)
+        return without_names(memory.text, names) or memory.text
+
+    def _keep(self, found: dict[bytes, StoredVectors]) -> None:
+        self._process.update(found)
+        while len(self._process) > self.process_capacity:
+            del self._process[next(iter(self._process))]
+
+
+def _stored(embedded: Embedded) -> StoredVectors:
+    return StoredVectors(embedded.dense, embedded.sentences, embedded.tokens, embedded.token_ids)

@@ -1,0 +1,189 @@
+"""Who may call: tenants, API keys, JWTs, and the verdict on a credential."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from memory_server.ports import Clock, KeyRecord, Registry, TenantRecord
+from soma_contract.errors import (
+    CredentialsExpiredError,
+    CredentialsInvalidError,
+    FieldViolationError,
+    KeyNotFoundError,
+    TenantExistsError,
+    TenantNotFoundError,
+)
+from soma_contract.tenant import ACT_AS, Caller, validated_tenant_name
+
+_KEY = re.compile(r"soma_([a-z0-9]{8,32})_([A-Za-z0-9_-]{32,128})")
+ANY_TENANT = "*"
+SUSPENDED = "suspended"
+_SCOPE = re.compile(r"[a-z]+(:([a-z]+|\*))?|\*|act-as")
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made; the secret is shown this once and kept only as a hash."""
+
+    record: KeyRecord
+    token: str
+
+
+@dataclass(slots=True)
+class Identity:
+    """Judges credentials and keeps tenants and keys.
+
+    Verdicts are kept for ``fresh_s`` seconds, so a revoked key may answer that much longer.
+    """
+
+    registry: Registry
+    clock: Clock
+    fresh_s: float = 5.0
+    capacity: int = 10_000
+    _verdicts: OrderedDict[bytes, tuple[float, Caller]] = field(default_factory=OrderedDict)
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return who the bearer of a token is.
+
+        Raises CredentialsInvalidError or CredentialsExpiredError, with nothing that tells whether
+        the key id exists.
+        """
+        digest = secret_hash(token)
+        kept = self._verdicts.get(digest)
+        if kept is not None and self.clock.monotonic() - kept[0] < self.fresh_s:
+            self._verdicts.move_to_end(digest)
+            return kept[1]
+        caller = await self._judge(token)
+        self._verdicts[digest] = (self.clock.monotonic(), caller)
+        while len(self._verdicts) > self.capacity:
+            self._verdicts.popitem(last=False)
+        return caller
+
+    async def _judge(self, token: str) -> Caller:
+        match = _KEY.fullmatch(token)
+        if match is None:
+            raise CredentialsInvalidError
+        record = await self.registry.get_key(match[1])
+        # Compare in any case, so that an unknown id takes as long as a wrong secret.
+        expected = record.secret_hash if record else b"\0" * 32
+        if not hmac.compare_digest(expected, secret_hash(token)) or record is None:
+            raise CredentialsInvalidError
+        if record.revoked_at is not None:
+            raise CredentialsInvalidError
+        if record.expires_at is not None and record.expires_at <= self.clock.now():
+            raise CredentialsExpiredError
+        return await self._caller(record)
+
+    async def _caller(self, record: KeyRecord) -> Caller:
+        suspended = set()
+        for name in record.tenants:
+            if name == ANY_TENANT:
+                continue
+            tenant = await self.registry.get_tenant(name)
+            if tenant is None or tenant.state == SUSPENDED:
+                suspended.add(name)
+        tenants = frozenset(name for name in record.tenants if name != ANY_TENANT)
+        return Caller(
+            credential_id=record.key_id,
+            tenants=tenants,
+            scopes=frozenset(record.scopes),
+            suspended=frozenset(suspended),
+        )
+
+    async def create_tenant(self, name: str, display_name: str = "", *, dedicated: bool = False) -> TenantRecord:
+        """Create a tenant.  Raises FieldViolationError for a bad name, TenantExistsError for a taken one."""
+        return await self.registry.create_tenant(
+            validated_tenant_name(name, "tenant_id"), display_name, dedicated=dedicated
+        )
+
+    async def get_tenant(self, name: str) -> TenantRecord:
+        """Read a tenant.  Raises TenantNotFoundError."""
+        tenant = await self.registry.get_tenant(name)
+        if tenant is None:
+            raise TenantNotFoundError(tenant=name)
+        return tenant
+
+    async def create_key(
+        self,
+        tenants: Sequence[str],
+        scopes: Sequence[str],
+        *,
+        label: str = "",
+        expires_at: datetime | None = None,
+    ) -> NewKey:
+        """Make a key for existing tenants.
+
+        Raises TenantNotFoundError, and FieldViolationError for unknown scopes or for act-as, which
+        only the bootstrap file can give.
+        """
+        if not tenants:
+            raise FieldViolationError.at("tenant_ids", "name at least one tenant")
+        for name in tenants:
+            await self.get_tenant(name)
+        for position, scope in enumerate(scopes):
+            if not _SCOPE.fullmatch(scope) or scope == ACT_AS:
+                raise FieldViolationError.at(f"scopes[{position}]", "is not a scope a key can have")
+        key_id = secrets.token_hex(8)
+        token = f"soma_{key_id}_{secrets.token_urlsafe(32)}"
+        record = KeyRecord(
+            key_id=key_id,
+            tenants=tuple(tenants),
+            scopes=tuple(scopes) or ("*",),
+            label=label,
+            created_at=self.clock.now(),
+            expires_at=expires_at,
+            secret_hash=secret_hash(token),
+        )
+        await self.registry.put_key(record)
+        return NewKey(record, token)
+
+    async def revoke_key(self, key_id: str) -> KeyRecord:
+        """Revoke a key; this process forgets its verdict at once.  Raises KeyNotFoundError."""
+        record = await self.registry.revoke_key(key_id)
+        if record is None:
+            raise KeyNotFoundError(key_id=key_id)
+        for digest, (_, caller) in list(self._verdicts.items()):
+            if caller.credential_id == key_id:
+                del self._verdicts[digest]
+        return record
+
+    async def bootstrap(self, path: Path) -> None:
+        """Register the keys of a file and the tenants they name; registering again changes nothing."""
+        for entry in json.loads(path.read_text()):
+            match = _KEY.fullmatch(entry["key"])
+            if match is None:
+                raise ValueError(f"{path.name}: a key is not of the form soma_<id>_<secret>")
+            await self._ensure_tenants(entry["tenants"])
+            await self.registry.put_key(
+                KeyRecord(
+                    key_id=match[1],
+                    tenants=tuple(entry["tenants"]),
+                    scopes=tuple(entry["scopes"]),
+                    label=entry.get("label", "bootstrap"),
+                    created_at=self.clock.now(),
+                    secret_hash=secret_hash(entry["key"]),
+                )
+            )
+
+    async def _ensure_tenants(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == ANY_TENANT:
+                continue
+            try:
+                await self.create_tenant(name)
+            except TenantExistsError:
+                continue
+
+
+def secret_hash(token: str) -> bytes:
+    """Hash of a whole token; its secret has 256 random bits, so no slow hash is needed."""
+    return hashlib.blake2b(token.encode(), digest_size=32, person=b"soma-api-key").digest()

@@ -1,0 +1,124 @@
+"""The verb *index*: brings the vector index to the state of the truth, after the acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from memory_server.core.embedding import Embedding
+from memory_server.ports import Collection, IndexJob, IndexQueue, IndexRow, VectorIndex
+from soma_contract.errors import Code, SomaError
+
+_log = logging.getLogger("soma.indexing")
+
+
+@dataclass(slots=True)
+class Indexing:
+    """Claims index jobs, embeds what has no vector yet, writes the index, settles the jobs."""
+
+    queue: IndexQueue
+    index: VectorIndex
+    embedding: Embedding
+    batch: int = 128
+    lease_s: float = 60.0
+    poll_s: float = 0.2
+    _hint: asyncio.Event = field(default_factory=asyncio.Event)
+    _paused: bool = False
+
+    def hint(self) -> None:
+        """Say that there may be new jobs; polling finds them anyway."""
+        self._hint.set()
+
+    def pause(self, paused: bool) -> None:
+        """Stop or resume claiming jobs."""
+        self._paused = paused
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Index for ever; ends only by cancellation.  A failing store is retried with backoff."""
+        backoff_s = self.poll_s
+        while True:
+            try:
+                done = 0 if self._paused else await self.step()
+            except SomaError as error:
+                _log.warning("indexing waits: %s", error, extra={"reason": error.reason})
+                backoff_s = min(backoff_s * 2, 5.0)
+                done = 0
+            else:
+                backoff_s = self.poll_s
+            if done < self.batch:
+                await self._wait(backoff_s)
+
+    async def step(self) -> int:
+        """Work off one batch and return how many jobs it held."""
+        jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s)
+        if not jobs:
+            return 0
+        try:
+            ready = await self._embedded(jobs)
+            by_collection: dict[Collection, list[IndexJob]] = defaultdict(list)
+            for job in ready:
+                profile = self.embedding.profile
+                collection = await self.queue.active_collection(job.tenant, profile.name, profile.dimension)
+                by_collection[collection].append(job)
+            for collection, members in by_collection.items():
+                await self._index(collection, members)
+        except SomaError as error:
+            await self.queue.postpone(jobs, error.reason, counts=error.code is not Code.UNAVAILABLE)
+            raise
+        return len(jobs)
+
+    async def _embedded(self, jobs: Sequence[IndexJob]) -> list[IndexJob]:
+        """Return the jobs with vectors; a text that cannot be embedded is postponed alone."""
+        missing = [job for job in jobs if job.memory is not None and job.vectors is None]
+        if not missing:
+            return list(jobs)
+        try:
+            made = await self.embedding.of_jobs(missing)
+        except SomaError as error:
+            if error.code is Code.UNAVAILABLE or len(missing) == 1:
+                raise
+            made = await self._one_by_one(missing)
+        await self.queue.put_vectors(self.embedding.profile.name, [(job, vectors) for job, vectors in made])
+        by_id = {(job.tenant, job.memory_id): vectors for job, vectors in made}
+        ready = []
+        for job in jobs:
+            vectors = job.vectors or by_id.get((job.tenant, job.memory_id))
+            if job.memory is None or vectors is not None:
+                ready.append(job.with_vectors(vectors))
+        return ready
+
+    async def _one_by_one(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, object]]:
+        made = []
+        for job in jobs:
+            try:
+                made.extend(await self.embedding.of_jobs([job]))
+            except SomaError as error:
+                await self.queue.postpone([job], error.reason, counts=True)
+        return made
+
+    async def _index(self, collection: Collection, jobs: Sequence[IndexJob]) -> None:
+        if await self.index.ensure(collection) and collection.epoch_known:
+            collection = await self.queue.new_epoch(collection)
+        gone = [(job.tenant, job.memory_id) for job in jobs if job.memory is None]
+        rows = [
+            IndexRow(job.tenant, job.memory, job.version, job.vectors.dense, job.keyword_text)
+            for job in jobs
+            if job.memory is not None and job.vectors is not None
+        ]
+        if rows:
+            await self.index.upsert(collection, rows)
+        if gone:
+            await self.index.remove(collection, gone)
+        await self.queue.settle(jobs, collection)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hint.wait()
+        except TimeoutError:
+            pass
+        self._hint.clear()

@@ -1,0 +1,89 @@
+"""The memory server's settings, read from the environment once.
+
+``soma settings`` prints this table; ``docs/settings.md`` is generated from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MemorySettings(BaseSettings):
+    """Everything a memory server can be told; the names are the environment variables."""
+
+    model_config = SettingsConfigDict(env_prefix="SOMA_", extra="ignore", frozen=True)
+
+    postgres_url: SecretStr = Field(description="Postgres as the application role, postgresql://…")
+    postgres_admin_url: SecretStr | None = Field(
+        None, description="Postgres as the owner; with it the server migrates its schema at start"
+    )
+    milvus_uri: str = Field("", description="Milvus address, http(s)://host:port; or give host and port")
+    milvus_host: str = Field("", description="Milvus host, with SOMA_MILVUS_PORT, instead of a URI")
+    milvus_port: int = Field(19530, ge=1, le=65535, description="Milvus port, used with the host")
+    milvus_secure: bool = Field(False, description="Use TLS with SOMA_MILVUS_HOST")
+    milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password or API key")
+    milvus_collection: str = Field(
+        "soma_memories", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", description="Prefix of collection names"
+    )
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis address; empty runs without a cache")
+    vector_backend: Literal["milvus"] = Field("milvus", description="The vector index; only milvus")
+
+    memory_address: str = Field("127.0.0.1:9595", description="Where the memory server listens, host:port")
+    memory_ops_address: str = Field("", description="Where metrics and liveness are served; empty is off")
+    memory_workers: int = Field(1, ge=1, le=64, description="Processes that share the port")
+    memory_reflection: bool = Field(True, description="Serve gRPC reflection")
+    memory_tls_cert: Path | None = Field(None, description="PEM certificate chain; with it TLS is on")
+    memory_tls_key: Path | None = Field(None, description="PEM private key of the certificate")
+    memory_max_calls: int = Field(1_000, ge=1, le=100_000, description="Calls in flight a server")
+    memory_max_calls_per_tenant: int = Field(256, ge=1, le=100_000, description="Calls in flight a tenant")
+    bootstrap_key_file: Path | None = Field(
+        None, description="JSON list of keys to register at start (development key, brain credential)"
+    )
+
+    embedder: Literal["local", "openai", "hashing"] = Field("local", description="What embeds texts")
+    embedder_model: str = Field("", description="Model name of an OpenAI-compatible endpoint")
+    embedder_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint")
+    embedder_api_key: SecretStr = Field(SecretStr(""), description="Key of an OpenAI-compatible endpoint")
+    embedder_dimensions: int | None = Field(None, ge=1, le=4_096, description="Dimensions asked of the endpoint")
+    embedder_threads: int = Field(1, ge=1, le=64, description="Worker threads of the local model")
+    cache_dir: Path | None = Field(None, description="Where the built local model is kept")
+
+    pool_interactive: int = Field(12, ge=1, le=200, description="Postgres connections for calls")
+    pool_indexing: int = Field(3, ge=1, le=50, description="Postgres connections of the indexer")
+    pool_bulk: int = Field(3, ge=1, le=50, description="Postgres connections for import and export")
+
+    index_batch: int = Field(128, ge=1, le=1_000, description="Memories the indexer takes at a time")
+    index_lease_s: float = Field(60.0, ge=1, le=3_600, description="Seconds before another worker may take over")
+    index_poll_s: float = Field(0.2, ge=0.01, le=60, description="Seconds between looks for new index jobs")
+    indexer: bool = Field(True, description="Run the indexer in this process")
+    versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
+    drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
+
+    @field_validator("memory_tls_cert", "memory_tls_key", "bootstrap_key_file", "cache_dir", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> MemorySettings:
+        if not self.milvus_uri and not self.milvus_host:
+            raise ValueError("set SOMA_MILVUS_URI, or SOMA_MILVUS_HOST and SOMA_MILVUS_PORT")
+        if self.milvus_uri and self.milvus_host:
+            raise ValueError("SOMA_MILVUS_URI and SOMA_MILVUS_HOST are both set; keep one")
+        if (self.memory_tls_cert is None) != (self.memory_tls_key is None):
+            raise ValueError("SOMA_MEMORY_TLS_CERT and SOMA_MEMORY_TLS_KEY go together")
+        return self
+
+    @property
+    def milvus_address(self) -> str:
+        """The Milvus URI, whichever way it was given."""
+        if self.milvus_uri:
+            return self.milvus_uri
+        scheme = "https" if self.milvus_secure else "http"
+        return f"{scheme}://{self.milvus_host}:{self.milvus_port}"
+
+
