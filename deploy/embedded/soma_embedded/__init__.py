@@ -1,0 +1,19 @@
+"""The real stores and both Soma servers on one machine, out of Python wheels: what `soma up` starts."""
+
+from soma_embedded.child import State as State
+from soma_embedded.errors import DirectoryInUseError as DirectoryInUseError
+from soma_embedded.errors import DirectoryUnusableError as DirectoryUnusableError
+from soma_embedded.errors import EmbeddedError as EmbeddedError
+from soma_embedded.errors import EngineMissingError as EngineMissingError
+from soma_embedded.errors import StartError as StartError
+from soma_embedded.stores import EmbeddedStores as EmbeddedStores
+
+__all__ = [
+    "DirectoryInUseError",
+    "DirectoryUnusableError",
+    "EmbeddedError",
+    "EmbeddedStores",
+    "EngineMissingError",
+    "StartError",
+    "State",
+]

@@ -1,0 +1,5 @@
+"""Fixtures for every test."""
+
+from tests.support.stores import collection_prefix, fresh_database, milvus_uri, redis_url, stores
+
+__all__ = ["collection_prefix", "fresh_database", "milvus_uri", "redis_url", "stores"]
