@@ -1,0 +1,29 @@
+"""Reading text without a model: keyword terms, sentences, names of actors, dates and questions.
+
+Ingest and query go through the same functions, so both sides always agree.
+"""
+
+from soma_contract.text.actors import ActorNames, Mention, actor_match
+from soma_contract.text.analysis import Analyzer, analyzer
+from soma_contract.text.dates import DateMention, date_match, named_date, spelled_date
+from soma_contract.text.keywords import keyword_text
+from soma_contract.text.questions import asks_for_latest, is_question
+from soma_contract.text.sentences import split_sentences
+from soma_contract.text.stop_words import stop_words
+
+__all__ = [
+    "ActorNames",
+    "Analyzer",
+    "DateMention",
+    "Mention",
+    "actor_match",
+    "analyzer",
+    "asks_for_latest",
+    "date_match",
+    "is_question",
+    "keyword_text",
+    "named_date",
+    "spelled_date",
+    "split_sentences",
+    "stop_words",
+]
