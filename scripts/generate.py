@@ -50,7 +50,7 @@ def ready() -> None:
             return
         print(f"creating {VENV.name}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+        pip: list[str | Path] = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
         subprocess.run([*pip, "--require-hashes", "-r", LOCK], check=True)
         stamp.write_text(wanted)
 
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     if Path(sys.prefix) != VENV:
         ready()
-        os.execv(PYTHON, [str(PYTHON), __file__, *sys.argv[1:]])
+        os.execv(PYTHON, [str(PYTHON), __file__, *sys.argv[1:]])  # noqa: S606
     try:
         sys.exit(main(sys.argv[1:]))
     except subprocess.CalledProcessError as failure:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asoma/common/v1/types.proto\x12\x0esoma.common.v1\"Y\n\x06Vector\x12\x14\n\npacked_f32\x18\x01 \x01(\x0cH\x00\x12-\n\x06values\x18\x02 \x01(\x0b\x32\x1b.soma.common.v1.FloatValuesH\x00\x42\n\n\x08\x65ncoding\"\x1d\n\x0b\x46loatValues\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1c\n\nCoordinate\x12\x0e\n\x06values\x18\x01 \x03(\x01\"2\n\rNamespacedKey\x12\x14\n\x0cnamespace_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\\\n\x14NamespacedCoordinate\x12\x14\n\x0cnamespace_id\x18\x01 \x01(\t\x12.\n\ncoordinate\x18\x02 \x01(\x0b\x32\x1a.soma.common.v1.Coordinate\"\x97\x01\n\x0cMemoryTarget\x12\x13\n\tmemory_id\x18\x01 \x01(\tH\x00\x12,\n\x03key\x18\x02 \x01(\x0b\x32\x1d.soma.common.v1.NamespacedKeyH\x00\x12:\n\ncoordinate\x18\x03 \x01(\x0b\x32$.soma.common.v1.NamespacedCoordinateH\x00\x42\x08\n\x06target\"T\n\nProvenance\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x17\n\nconfidence\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_confidence*V\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_STORED\x10\x01\x12\x15\n\x11\x44URABILITY_QUEUED\x10\x02\x42<\n\x12\x64\x65v.soma.common.v1P\x01Z$soma.dev/gen/soma/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asoma/common/v1/types.proto\x12\x0esoma.common.v1\"Y\n\x06Vector\x12\x14\n\npacked_f32\x18\x01 \x01(\x0cH\x00\x12-\n\x06values\x18\x02 \x01(\x0b\x32\x1b.soma.common.v1.FloatValuesH\x00\x42\n\n\x08\x65ncoding\"\x1d\n\x0b\x46loatValues\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1c\n\nCoordinate\x12\x0e\n\x06values\x18\x01 \x03(\x01\"/\n\rNamespacedKey\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"Y\n\x14NamespacedCoordinate\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12.\n\ncoordinate\x18\x02 \x01(\x0b\x32\x1a.soma.common.v1.Coordinate\"\x97\x01\n\x0cMemoryTarget\x12\x13\n\tmemory_id\x18\x01 \x01(\tH\x00\x12,\n\x03key\x18\x02 \x01(\x0b\x32\x1d.soma.common.v1.NamespacedKeyH\x00\x12:\n\ncoordinate\x18\x03 \x01(\x0b\x32$.soma.common.v1.NamespacedCoordinateH\x00\x42\x08\n\x06target\"T\n\nProvenance\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x17\n\nconfidence\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_confidence*V\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_STORED\x10\x01\x12\x15\n\x11\x44URABILITY_QUEUED\x10\x02\x42<\n\x12\x64\x65v.soma.common.v1P\x01Z$soma.dev/gen/soma/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +32,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.common.v1.types_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.soma.common.v1P\001Z$soma.dev/gen/soma/common/v1;commonv1'
-  _globals['_DURABILITY']._serialized_start=584
-  _globals['_DURABILITY']._serialized_end=670
+  _globals['_DURABILITY']._serialized_start=578
+  _globals['_DURABILITY']._serialized_end=664
   _globals['_VECTOR']._serialized_start=46
   _globals['_VECTOR']._serialized_end=135
   _globals['_FLOATVALUES']._serialized_start=137
@@ -41,11 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COORDINATE']._serialized_start=168
   _globals['_COORDINATE']._serialized_end=196
   _globals['_NAMESPACEDKEY']._serialized_start=198
-  _globals['_NAMESPACEDKEY']._serialized_end=248
-  _globals['_NAMESPACEDCOORDINATE']._serialized_start=250
-  _globals['_NAMESPACEDCOORDINATE']._serialized_end=342
-  _globals['_MEMORYTARGET']._serialized_start=345
-  _globals['_MEMORYTARGET']._serialized_end=496
-  _globals['_PROVENANCE']._serialized_start=498
-  _globals['_PROVENANCE']._serialized_end=582
+  _globals['_NAMESPACEDKEY']._serialized_end=245
+  _globals['_NAMESPACEDCOORDINATE']._serialized_start=247
+  _globals['_NAMESPACEDCOORDINATE']._serialized_end=336
+  _globals['_MEMORYTARGET']._serialized_start=339
+  _globals['_MEMORYTARGET']._serialized_end=490
+  _globals['_PROVENANCE']._serialized_start=492
+  _globals['_PROVENANCE']._serialized_end=576
 # @@protoc_insertion_point(module_scope)

@@ -128,19 +128,19 @@ class NamespacedKey(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    NAMESPACE_ID_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
-    namespace_id: builtins.str
+    namespace: builtins.str
     """The namespace; empty is "default"."""
     key: builtins.str
     """The key, at most 256 bytes."""
     def __init__(
         self,
         *,
-        namespace_id: builtins.str = ...,
+        namespace: builtins.str = ...,
         key: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["key", b"key", "namespace_id", b"namespace_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["key", b"key", "namespace", b"namespace"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___NamespacedKey: typing_extensions.TypeAlias = NamespacedKey
@@ -151,9 +151,9 @@ class NamespacedCoordinate(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    NAMESPACE_ID_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
     COORDINATE_FIELD_NUMBER: builtins.int
-    namespace_id: builtins.str
+    namespace: builtins.str
     """The namespace; empty is "default"."""
     @property
     def coordinate(self) -> Global___Coordinate:
@@ -162,12 +162,12 @@ class NamespacedCoordinate(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        namespace_id: builtins.str = ...,
+        namespace: builtins.str = ...,
         coordinate: Global___Coordinate | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["coordinate", b"coordinate"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["coordinate", b"coordinate", "namespace_id", b"namespace_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["coordinate", b"coordinate", "namespace", b"namespace"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___NamespacedCoordinate: typing_extensions.TypeAlias = NamespacedCoordinate

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from soma.memory.v1 import memory_pb2 as soma_dot_memory_dot_v1_dot_memory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/memory/v1/filter.proto\x12\x0esoma.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsoma/memory/v1/memory.proto\"\x99\x06\n\x06\x46ilter\x12,\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12,\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12-\n\x07none_of\x18\x03 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12.\n\tmemory_id\x18\x04 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\x31\n\x0cnamespace_id\x18\x05 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12(\n\x03key\x18\x06 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\x14\n\nkey_prefix\x18\x07 \x01(\tH\x00\x12\x30\n\x0bschema_type\x18\x08 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\'\n\x04kind\x18\t \x01(\x0b\x32\x17.soma.memory.v1.KindSetH\x00\x12/\n\npersona_id\x18\n \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12*\n\x05\x61\x63tor\x18\x0b \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12/\n\nsession_id\x18\x0c \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12-\n\x08tags_any\x18\r \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12-\n\x08tags_all\x18\x0e \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\x33\n\x07payload\x18\x0f \x01(\x0b\x32 .soma.memory.v1.PayloadConditionH\x00\x12)\n\x04time\x18\x10 \x01(\x0b\x32\x19.soma.memory.v1.TimeRangeH\x00\x12-\n\x06number\x18\x11 \x01(\x0b\x32\x1b.soma.memory.v1.NumberRangeH\x00\x42\x0b\n\tcondition\"5\n\nFilterList\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.soma.memory.v1.Filter\"\x1b\n\tStringSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"/\n\x07KindSet\x12$\n\x06values\x18\x01 \x03(\x0e\x32\x14.soma.memory.v1.Kind\"\x84\x01\n\x10PayloadCondition\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x35\n\ncomparison\x18\x02 \x01(\x0e\x32!.soma.memory.v1.PayloadComparison\x12+\n\x06values\x18\x03 \x03(\x0b\x32\x1b.soma.memory.v1.ScalarValue\"r\n\x0bScalarValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x08\n\x06scalar\"\x93\x01\n\tTimeRange\x12(\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x19.soma.memory.v1.TimeField\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x0bNumberRange\x12*\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1b.soma.memory.v1.NumberField\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high*\x93\x02\n\x11PayloadComparison\x12\"\n\x1ePAYLOAD_COMPARISON_UNSPECIFIED\x10\x00\x12\x19\n\x15PAYLOAD_COMPARISON_EQ\x10\x01\x12\x19\n\x15PAYLOAD_COMPARISON_NE\x10\x02\x12\x19\n\x15PAYLOAD_COMPARISON_LT\x10\x03\x12\x19\n\x15PAYLOAD_COMPARISON_LE\x10\x04\x12\x19\n\x15PAYLOAD_COMPARISON_GT\x10\x05\x12\x19\n\x15PAYLOAD_COMPARISON_GE\x10\x06\x12\x1d\n\x19PAYLOAD_COMPARISON_EXISTS\x10\x07\x12\x19\n\x15PAYLOAD_COMPARISON_IN\x10\x08*p\n\tTimeField\x12\x1a\n\x16TIME_FIELD_UNSPECIFIED\x10\x00\x12\x17\n\x13TIME_FIELD_OCCURRED\x10\x01\x12\x16\n\x12TIME_FIELD_CREATED\x10\x02\x12\x16\n\x12TIME_FIELD_UPDATED\x10\x03*d\n\x0bNumberField\x12\x1c\n\x18NUMBER_FIELD_UNSPECIFIED\x10\x00\x12\x1b\n\x17NUMBER_FIELD_IMPORTANCE\x10\x01\x12\x1a\n\x16NUMBER_FIELD_RELEVANCE\x10\x02\x42<\n\x12\x64\x65v.soma.memory.v1P\x01Z$soma.dev/gen/soma/memory/v1;memoryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/memory/v1/filter.proto\x12\x0esoma.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsoma/memory/v1/memory.proto\"\x96\x06\n\x06\x46ilter\x12,\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12,\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12-\n\x07none_of\x18\x03 \x01(\x0b\x32\x1a.soma.memory.v1.FilterListH\x00\x12.\n\tmemory_id\x18\x04 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12.\n\tnamespace\x18\x05 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12(\n\x03key\x18\x06 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\x14\n\nkey_prefix\x18\x07 \x01(\tH\x00\x12\x30\n\x0bschema_type\x18\x08 \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\'\n\x04kind\x18\t \x01(\x0b\x32\x17.soma.memory.v1.KindSetH\x00\x12/\n\npersona_id\x18\n \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12*\n\x05\x61\x63tor\x18\x0b \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12/\n\nsession_id\x18\x0c \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12-\n\x08tags_any\x18\r \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12-\n\x08tags_all\x18\x0e \x01(\x0b\x32\x19.soma.memory.v1.StringSetH\x00\x12\x33\n\x07payload\x18\x0f \x01(\x0b\x32 .soma.memory.v1.PayloadConditionH\x00\x12)\n\x04time\x18\x10 \x01(\x0b\x32\x19.soma.memory.v1.TimeRangeH\x00\x12-\n\x06number\x18\x11 \x01(\x0b\x32\x1b.soma.memory.v1.NumberRangeH\x00\x42\x0b\n\tcondition\"5\n\nFilterList\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.soma.memory.v1.Filter\"\x1b\n\tStringSet\x12\x0e\n\x06values\x18\x01 \x03(\t\"/\n\x07KindSet\x12$\n\x06values\x18\x01 \x03(\x0e\x32\x14.soma.memory.v1.Kind\"\x84\x01\n\x10PayloadCondition\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x35\n\ncomparison\x18\x02 \x01(\x0e\x32!.soma.memory.v1.PayloadComparison\x12+\n\x06values\x18\x03 \x03(\x0b\x32\x1b.soma.memory.v1.ScalarValue\"r\n\x0bScalarValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x08\n\x06scalar\"\x93\x01\n\tTimeRange\x12(\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x19.soma.memory.v1.TimeField\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x0bNumberRange\x12*\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1b.soma.memory.v1.NumberField\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high*\x93\x02\n\x11PayloadComparison\x12\"\n\x1ePAYLOAD_COMPARISON_UNSPECIFIED\x10\x00\x12\x19\n\x15PAYLOAD_COMPARISON_EQ\x10\x01\x12\x19\n\x15PAYLOAD_COMPARISON_NE\x10\x02\x12\x19\n\x15PAYLOAD_COMPARISON_LT\x10\x03\x12\x19\n\x15PAYLOAD_COMPARISON_LE\x10\x04\x12\x19\n\x15PAYLOAD_COMPARISON_GT\x10\x05\x12\x19\n\x15PAYLOAD_COMPARISON_GE\x10\x06\x12\x1d\n\x19PAYLOAD_COMPARISON_EXISTS\x10\x07\x12\x19\n\x15PAYLOAD_COMPARISON_IN\x10\x08*p\n\tTimeField\x12\x1a\n\x16TIME_FIELD_UNSPECIFIED\x10\x00\x12\x17\n\x13TIME_FIELD_OCCURRED\x10\x01\x12\x16\n\x12TIME_FIELD_CREATED\x10\x02\x12\x16\n\x12TIME_FIELD_UPDATED\x10\x03*d\n\x0bNumberField\x12\x1c\n\x18NUMBER_FIELD_UNSPECIFIED\x10\x00\x12\x1b\n\x17NUMBER_FIELD_IMPORTANCE\x10\x01\x12\x1a\n\x16NUMBER_FIELD_RELEVANCE\x10\x02\x42<\n\x12\x64\x65v.soma.memory.v1P\x01Z$soma.dev/gen/soma/memory/v1;memoryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,26 +34,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.memory.v1.filter_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.soma.memory.v1P\001Z$soma.dev/gen/soma/memory/v1;memoryv1'
-  _globals['_PAYLOADCOMPARISON']._serialized_start=1553
-  _globals['_PAYLOADCOMPARISON']._serialized_end=1828
-  _globals['_TIMEFIELD']._serialized_start=1830
-  _globals['_TIMEFIELD']._serialized_end=1942
-  _globals['_NUMBERFIELD']._serialized_start=1944
-  _globals['_NUMBERFIELD']._serialized_end=2044
+  _globals['_PAYLOADCOMPARISON']._serialized_start=1550
+  _globals['_PAYLOADCOMPARISON']._serialized_end=1825
+  _globals['_TIMEFIELD']._serialized_start=1827
+  _globals['_TIMEFIELD']._serialized_end=1939
+  _globals['_NUMBERFIELD']._serialized_start=1941
+  _globals['_NUMBERFIELD']._serialized_end=2041
   _globals['_FILTER']._serialized_start=110
-  _globals['_FILTER']._serialized_end=903
-  _globals['_FILTERLIST']._serialized_start=905
-  _globals['_FILTERLIST']._serialized_end=958
-  _globals['_STRINGSET']._serialized_start=960
-  _globals['_STRINGSET']._serialized_end=987
-  _globals['_KINDSET']._serialized_start=989
-  _globals['_KINDSET']._serialized_end=1036
-  _globals['_PAYLOADCONDITION']._serialized_start=1039
-  _globals['_PAYLOADCONDITION']._serialized_end=1171
-  _globals['_SCALARVALUE']._serialized_start=1173
-  _globals['_SCALARVALUE']._serialized_end=1287
-  _globals['_TIMERANGE']._serialized_start=1290
-  _globals['_TIMERANGE']._serialized_end=1437
-  _globals['_NUMBERRANGE']._serialized_start=1439
-  _globals['_NUMBERRANGE']._serialized_end=1550
+  _globals['_FILTER']._serialized_end=900
+  _globals['_FILTERLIST']._serialized_start=902
+  _globals['_FILTERLIST']._serialized_end=955
+  _globals['_STRINGSET']._serialized_start=957
+  _globals['_STRINGSET']._serialized_end=984
+  _globals['_KINDSET']._serialized_start=986
+  _globals['_KINDSET']._serialized_end=1033
+  _globals['_PAYLOADCONDITION']._serialized_start=1036
+  _globals['_PAYLOADCONDITION']._serialized_end=1168
+  _globals['_SCALARVALUE']._serialized_start=1170
+  _globals['_SCALARVALUE']._serialized_end=1284
+  _globals['_TIMERANGE']._serialized_start=1287
+  _globals['_TIMERANGE']._serialized_end=1434
+  _globals['_NUMBERRANGE']._serialized_start=1436
+  _globals['_NUMBERRANGE']._serialized_end=1547
 # @@protoc_insertion_point(module_scope)

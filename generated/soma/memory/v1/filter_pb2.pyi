@@ -135,7 +135,7 @@ class Filter(google.protobuf.message.Message):
     ANY_OF_FIELD_NUMBER: builtins.int
     NONE_OF_FIELD_NUMBER: builtins.int
     MEMORY_ID_FIELD_NUMBER: builtins.int
-    NAMESPACE_ID_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     KEY_PREFIX_FIELD_NUMBER: builtins.int
     SCHEMA_TYPE_FIELD_NUMBER: builtins.int
@@ -167,7 +167,7 @@ class Filter(google.protobuf.message.Message):
         """The id is one of these."""
 
     @property
-    def namespace_id(self) -> Global___StringSet:
+    def namespace(self) -> Global___StringSet:
         """The namespace is one of these."""
 
     @property
@@ -221,7 +221,7 @@ class Filter(google.protobuf.message.Message):
         any_of: Global___FilterList | None = ...,
         none_of: Global___FilterList | None = ...,
         memory_id: Global___StringSet | None = ...,
-        namespace_id: Global___StringSet | None = ...,
+        namespace: Global___StringSet | None = ...,
         key: Global___StringSet | None = ...,
         key_prefix: builtins.str = ...,
         schema_type: Global___StringSet | None = ...,
@@ -235,11 +235,11 @@ class Filter(google.protobuf.message.Message):
         time: Global___TimeRange | None = ...,
         number: Global___NumberRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "key", b"key", "key_prefix", b"key_prefix", "kind", b"kind", "memory_id", b"memory_id", "namespace_id", b"namespace_id", "none_of", b"none_of", "number", b"number", "payload", b"payload", "persona_id", b"persona_id", "schema_type", b"schema_type", "session_id", b"session_id", "tags_all", b"tags_all", "tags_any", b"tags_any", "time", b"time"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "key", b"key", "key_prefix", b"key_prefix", "kind", b"kind", "memory_id", b"memory_id", "namespace", b"namespace", "none_of", b"none_of", "number", b"number", "payload", b"payload", "persona_id", b"persona_id", "schema_type", b"schema_type", "session_id", b"session_id", "tags_all", b"tags_all", "tags_any", b"tags_any", "time", b"time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "key", b"key", "key_prefix", b"key_prefix", "kind", b"kind", "memory_id", b"memory_id", "namespace_id", b"namespace_id", "none_of", b"none_of", "number", b"number", "payload", b"payload", "persona_id", b"persona_id", "schema_type", b"schema_type", "session_id", b"session_id", "tags_all", b"tags_all", "tags_any", b"tags_any", "time", b"time"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "key", b"key", "key_prefix", b"key_prefix", "kind", b"kind", "memory_id", b"memory_id", "namespace", b"namespace", "none_of", b"none_of", "number", b"number", "payload", b"payload", "persona_id", b"persona_id", "schema_type", b"schema_type", "session_id", b"session_id", "tags_all", b"tags_all", "tags_any", b"tags_any", "time", b"time"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: typing_extensions.TypeAlias = typing.Literal["all_of", "any_of", "none_of", "memory_id", "namespace_id", "key", "key_prefix", "schema_type", "kind", "persona_id", "actor", "session_id", "tags_any", "tags_all", "payload", "time", "number"]
+    _WhichOneofReturnType_condition: typing_extensions.TypeAlias = typing.Literal["all_of", "any_of", "none_of", "memory_id", "namespace", "key", "key_prefix", "schema_type", "kind", "persona_id", "actor", "session_id", "tags_any", "tags_all", "payload", "time", "number"]
     _WhichOneofArgType_condition: typing_extensions.TypeAlias = typing.Literal["condition", b"condition"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 

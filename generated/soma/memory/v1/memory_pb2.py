@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from soma.common.v1 import types_pb2 as soma_dot_common_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/memory/v1/memory.proto\x12\x0esoma.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asoma/common/v1/types.proto\"\xe5\x05\n\x06Memory\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x14\n\x0cnamespace_id\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12.\n\ncoordinate\x18\x04 \x01(\x0b\x32\x1a.soma.common.v1.Coordinate\x12\"\n\x04kind\x18\x05 \x01(\x0e\x32\x14.soma.memory.v1.Kind\x12\x13\n\x0bschema_type\x18\x06 \x01(\t\x12\x16\n\x0eschema_version\x18\x07 \x01(\t\x12\x12\n\npersona_id\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12\x14\n\x0cpayload_json\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\r\n\x05\x61\x63tor\x18\x0c \x01(\t\x12\x12\n\nsession_id\x18\r \x01(\t\x12\x15\n\x08sequence\x18\x0e \x01(\x03H\x00\x88\x01\x01\x12.\n\nprovenance\x18\x0f \x01(\x0b\x32\x1a.soma.common.v1.Provenance\x12\x17\n\nimportance\x18\x10 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\trelevance\x18\x11 \x01(\x01H\x02\x88\x01\x01\x12\x31\n\roccurred_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x16 \x01(\x03\x12)\n\tembedding\x18\x17 \x01(\x0b\x32\x16.soma.common.v1.Vector\x12\x17\n\x0f\x65mbedding_model\x18\x18 \x01(\tB\x0b\n\t_sequenceB\r\n\x0b_importanceB\x0c\n\n_relevance*W\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_EPISODIC\x10\x01\x12\x11\n\rKIND_SEMANTIC\x10\x02\x12\x13\n\x0fKIND_PROCEDURAL\x10\x03*V\n\nMemoryView\x12\x1b\n\x17MEMORY_VIEW_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMORY_VIEW_BASIC\x10\x01\x12\x14\n\x10MEMORY_VIEW_FULL\x10\x02\x42<\n\x12\x64\x65v.soma.memory.v1P\x01Z$soma.dev/gen/soma/memory/v1;memoryv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/memory/v1/memory.proto\x12\x0esoma.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asoma/common/v1/types.proto\"\xe2\x05\n\x06Memory\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12.\n\ncoordinate\x18\x04 \x01(\x0b\x32\x1a.soma.common.v1.Coordinate\x12\"\n\x04kind\x18\x05 \x01(\x0e\x32\x14.soma.memory.v1.Kind\x12\x13\n\x0bschema_type\x18\x06 \x01(\t\x12\x16\n\x0eschema_version\x18\x07 \x01(\t\x12\x12\n\npersona_id\x18\x08 \x01(\t\x12\x0c\n\x04text\x18\t \x01(\t\x12\x14\n\x0cpayload_json\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\r\n\x05\x61\x63tor\x18\x0c \x01(\t\x12\x12\n\nsession_id\x18\r \x01(\t\x12\x15\n\x08sequence\x18\x0e \x01(\x03H\x00\x88\x01\x01\x12.\n\nprovenance\x18\x0f \x01(\x0b\x32\x1a.soma.common.v1.Provenance\x12\x17\n\nimportance\x18\x10 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\trelevance\x18\x11 \x01(\x01H\x02\x88\x01\x01\x12\x31\n\roccurred_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x16 \x01(\x03\x12)\n\tembedding\x18\x17 \x01(\x0b\x32\x16.soma.common.v1.Vector\x12\x17\n\x0f\x65mbedding_model\x18\x18 \x01(\tB\x0b\n\t_sequenceB\r\n\x0b_importanceB\x0c\n\n_relevance*W\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_EPISODIC\x10\x01\x12\x11\n\rKIND_SEMANTIC\x10\x02\x12\x13\n\x0fKIND_PROCEDURAL\x10\x03*V\n\nMemoryView\x12\x1b\n\x17MEMORY_VIEW_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMORY_VIEW_BASIC\x10\x01\x12\x14\n\x10MEMORY_VIEW_FULL\x10\x02\x42<\n\x12\x64\x65v.soma.memory.v1P\x01Z$soma.dev/gen/soma/memory/v1;memoryv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.memory.v1.memory_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.soma.memory.v1P\001Z$soma.dev/gen/soma/memory/v1;memoryv1'
-  _globals['_KIND']._serialized_start=852
-  _globals['_KIND']._serialized_end=939
-  _globals['_MEMORYVIEW']._serialized_start=941
-  _globals['_MEMORYVIEW']._serialized_end=1027
+  _globals['_KIND']._serialized_start=849
+  _globals['_KIND']._serialized_end=936
+  _globals['_MEMORYVIEW']._serialized_start=938
+  _globals['_MEMORYVIEW']._serialized_end=1024
   _globals['_MEMORY']._serialized_start=109
-  _globals['_MEMORY']._serialized_end=850
+  _globals['_MEMORY']._serialized_end=847
 # @@protoc_insertion_point(module_scope)

@@ -84,7 +84,7 @@ class Memory(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MEMORY_ID_FIELD_NUMBER: builtins.int
-    NAMESPACE_ID_FIELD_NUMBER: builtins.int
+    NAMESPACE_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     COORDINATE_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
@@ -111,7 +111,7 @@ class Memory(google.protobuf.message.Message):
     """UUID, chosen by the client or the server. A memory with a key and no id given gets the UUIDv8
     derived from namespace and key, any other a UUIDv7.
     """
-    namespace_id: builtins.str
+    namespace: builtins.str
     """Namespace, [a-z0-9][a-z0-9._-]{0,62}; empty is "default"."""
     key: builtins.str
     """Optional stable name such as user.preferences.format, unique in tenant and namespace; at most
@@ -185,7 +185,7 @@ class Memory(google.protobuf.message.Message):
         self,
         *,
         memory_id: builtins.str = ...,
-        namespace_id: builtins.str = ...,
+        namespace: builtins.str = ...,
         key: builtins.str = ...,
         coordinate: soma.common.v1.types_pb2.Coordinate | None = ...,
         kind: Global___Kind.ValueType = ...,
@@ -211,7 +211,7 @@ class Memory(google.protobuf.message.Message):
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_importance", b"_importance", "_relevance", b"_relevance", "_sequence", b"_sequence", "coordinate", b"coordinate", "create_time", b"create_time", "embedding", b"embedding", "expire_time", b"expire_time", "importance", b"importance", "occurred_time", b"occurred_time", "provenance", b"provenance", "relevance", b"relevance", "sequence", b"sequence", "update_time", b"update_time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_importance", b"_importance", "_relevance", b"_relevance", "_sequence", b"_sequence", "actor", b"actor", "coordinate", b"coordinate", "create_time", b"create_time", "embedding", b"embedding", "embedding_model", b"embedding_model", "expire_time", b"expire_time", "importance", b"importance", "key", b"key", "kind", b"kind", "memory_id", b"memory_id", "namespace_id", b"namespace_id", "occurred_time", b"occurred_time", "payload_json", b"payload_json", "persona_id", b"persona_id", "provenance", b"provenance", "relevance", b"relevance", "schema_type", b"schema_type", "schema_version", b"schema_version", "sequence", b"sequence", "session_id", b"session_id", "tags", b"tags", "text", b"text", "update_time", b"update_time", "version", b"version"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_importance", b"_importance", "_relevance", b"_relevance", "_sequence", b"_sequence", "actor", b"actor", "coordinate", b"coordinate", "create_time", b"create_time", "embedding", b"embedding", "embedding_model", b"embedding_model", "expire_time", b"expire_time", "importance", b"importance", "key", b"key", "kind", b"kind", "memory_id", b"memory_id", "namespace", b"namespace", "occurred_time", b"occurred_time", "payload_json", b"payload_json", "persona_id", b"persona_id", "provenance", b"provenance", "relevance", b"relevance", "schema_type", b"schema_type", "schema_version", b"schema_version", "sequence", b"sequence", "session_id", b"session_id", "tags", b"tags", "text", b"text", "update_time", b"update_time", "version", b"version"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__importance: typing_extensions.TypeAlias = typing.Literal["importance"]
     _WhichOneofArgType__importance: typing_extensions.TypeAlias = typing.Literal["_importance", b"_importance"]
