@@ -73,9 +73,7 @@ class Journal(Protocol):
         """Read one page of the memories that match."""
         ...
 
-    async def history(
-        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
-    ) -> list[Memory]:
+    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
         """Read the kept versions of a memory, newest first."""
         ...
 
@@ -256,9 +254,7 @@ class IndexQueue(Protocol):
         """Claim the oldest due jobs of any tenant; no memory is ever claimed twice at a time."""
         ...
 
-    async def put_vectors(
-        self, profile: str, rows: Sequence[tuple[IndexJob, StoredVectors]]
-    ) -> None:
+    async def put_vectors(self, profile: str, rows: Sequence[tuple[IndexJob, StoredVectors]]) -> None:
         """Keep the vectors of the claimed versions beside the rows."""
         ...
 
@@ -290,9 +286,31 @@ class IndexQueue(Protocol):
 # --- the index -----------------------------------------------------------------------------------
 
 
+class CollectionLostError(Exception):
+    """The collection that was asked for is gone from the index, and all its rows with it.
+
+    Whoever meets this calls :meth:`VectorIndex.ensure`, and :meth:`IndexQueue.new_epoch` when that says so.
+    """
+
+
+class RowsRefusedError(Exception):
+    """The index can never take these rows; the call may be repeated without them.
+
+    ``reasons`` maps (tenant name, memory id) to what is wrong.  Where the engine did not say which row it
+    refuses, all rows it was given together are named.
+    """
+
+    def __init__(self, reasons: Mapping[tuple[str, str], str]) -> None:
+        super().__init__(f"{len(reasons)} rows refused: {next(iter(reasons.values()), '')}")
+        self.reasons = dict(reasons)
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A row of the index; its primary key there is ``tenant|id``."""
+    """A row of the index; its primary key there is ``tenant|id``.
+
+    ``dense`` float32 (d,) of the collection's dimension, finite, unit norm.
+    """
 
     tenant: Tenant
     memory: Memory
@@ -312,22 +330,40 @@ class IndexHit:
 
 @dataclass(frozen=True, slots=True)
 class IndexSearch:
-    """Answers of the two legs; a leg that failed or was not asked for is None."""
+    """Answers of the two legs, best first, ties by id; a leg that failed or was not asked for is None.
+
+    ``failures`` says why a leg failed.  ``exact`` is False when the index let through rows that the filter
+    does not match (payload conditions), so that fewer than ``limit`` may be left after the re-check.
+    """
 
     dense: tuple[IndexHit, ...] | None
     keyword: tuple[IndexHit, ...] | None
     failures: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = True
 
 
 class VectorIndex(Protocol):
-    """The derived index: dense and BM25 search over memories, rebuildable at any time."""
+    """The derived index: dense and BM25 search over memories, rebuildable at any time.
+
+    Every method raises ComponentUnavailableError(component="milvus") when the index does not answer in time.
+    Those that take a collection raise CollectionLostError when this epoch of it is not there.
+    """
 
     async def ensure(self, collection: Collection) -> bool:
-        """Make the collection exist and be loaded; True when it had to be created (its rows are gone)."""
+        """Make the collection exist and be loaded; True when what this epoch had indexed is gone.
+
+        After True call ``new_epoch`` and ``ensure`` the epoch it returns.  A lost collection is made anew
+        under the epoch after the one asked for, so a crash between the two calls hides nothing.
+        Older epochs of the same name are dropped.
+        """
         ...
 
     async def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
-        """Write rows; callers give each id once and are the collection's only writer."""
+        """Write rows; of several with one key the highest version counts.
+
+        Calls for one collection run one after another.  Raises RowsRefusedError, with nothing written
+        when a row's vector is at fault.
+        """
         ...
 
     async def remove(self, collection: Collection, keys: Sequence[tuple[Tenant, str]]) -> None:
@@ -346,17 +382,23 @@ class VectorIndex(Protocol):
         limit: int,
         deadline_s: float,
     ) -> IndexSearch:
-        """Search both legs in parallel, pre-filtered by tenant and filter (payload conditions aside)."""
+        """Search both legs in parallel, pre-filtered by tenant and filter (payload conditions aside).
+
+        With ``ids`` only these memories are searched.  A leg that is late or refused is named in
+        ``failures``; when no leg that was asked for answers, ComponentUnavailableError is raised.
+        """
         ...
 
-    async def versions(
-        self, collection: Collection, *, after_key: str, limit: int
-    ) -> list[tuple[str, str, int]]:
-        """Read (tenant name, memory id, version) of all rows in key order, for reconciliation."""
+    async def versions(self, collection: Collection, *, after_key: str, limit: int) -> list[tuple[str, str, int]]:
+        """Read (tenant name, memory id, version) of all rows, for reconciliation.
+
+        In the order of ``tenant|id`` by bytes (``COLLATE "C"``), starting behind ``after_key``; "" starts
+        at the beginning.
+        """
         ...
 
     async def drop(self, collection_name: str) -> None:
-        """Delete a whole collection."""
+        """Delete a collection with all its epochs."""
         ...
 
     async def probe(self) -> None:
