@@ -53,7 +53,12 @@ class BrainSettings(BaseSettings):
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
 
     @field_validator(
-        "brain_tls_cert", "brain_tls_key", "brain_memory_ca", "outbox_key_file", "tenants_file", "cache_dir",
+        "brain_tls_cert",
+        "brain_tls_key",
+        "brain_memory_ca",
+        "outbox_key_file",
+        "tenants_file",
+        "cache_dir",
         mode="before",
     )
     @classmethod

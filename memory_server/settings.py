@@ -85,5 +85,3 @@ class MemorySettings(BaseSettings):
             return self.milvus_uri
         scheme = "https" if self.milvus_secure else "http"
         return f"{scheme}://{self.milvus_host}:{self.milvus_port}"
-
-

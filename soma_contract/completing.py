@@ -72,5 +72,3 @@ def unit(vector: Vector) -> Vector:
     if abs(norm - 1.0) <= 1e-6:
         return vector
     return Vector.of((array / norm).astype(np.float32))
-
-

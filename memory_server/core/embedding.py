@@ -69,9 +69,7 @@ class Embedding:
             made = await self.embedder.embed(
                 list(missing.values()), with_tokens=True, urgent=urgent, deadline_s=deadline_s
             )
-            await self.cache.put_embeddings(
-                {key: pack_embedding(one) for key, one in zip(missing, made, strict=True)}
-            )
+            await self.cache.put_embeddings({key: pack_embedding(one) for key, one in zip(missing, made, strict=True)})
             found.update((key, _stored(one)) for key, one in zip(missing, made, strict=True))
         if urgent:
             self._keep(found)

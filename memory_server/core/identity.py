@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from memory_server.ports import Clock, KeyRecord, Registry, TenantRecord
 from soma_contract.errors import (
@@ -156,12 +155,12 @@ class Identity:
                 del self._verdicts[digest]
         return record
 
-    async def bootstrap(self, path: Path) -> None:
-        """Register the keys of a file and the tenants they name; registering again changes nothing."""
-        for entry in json.loads(path.read_text()):
+    async def bootstrap(self, entries: str) -> None:
+        """Register keys given as a JSON list, and the tenants they name; again it changes nothing."""
+        for entry in json.loads(entries):
             match = _KEY.fullmatch(entry["key"])
             if match is None:
-                raise ValueError(f"{path.name}: a key is not of the form soma_<id>_<secret>")
+                raise ValueError("a bootstrap key is not of the form soma_<id>_<secret>")
             await self._ensure_tenants(entry["tenants"])
             await self.registry.put_key(
                 KeyRecord(
