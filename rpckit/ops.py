@@ -1,4 +1,4 @@
-"""The operator's HTTP port: ``/livez``, ``/readyz`` and ``/metrics``. Small on purpose; bind it where only operators are.
+"""The operator's HTTP port: ``/livez``, ``/readyz`` and ``/metrics``. Small; bind it where only operators are.
 
 Live means that this loop still turns; ready means that the services have what they need. One request a connection.
 """

@@ -23,6 +23,8 @@ MAX_MESSAGE_BYTES = 1024
 """Of the message, counted as it travels in ``grpc-message``: percent-encoded."""
 MAX_METADATA_BYTES = 1024
 MAX_VALUE_BYTES = 256
+_ENVELOPE_BYTES = 320
+"""More than type urls, lengths, domain, retry delay and the count of omitted violations take."""
 OMITTED = "violations_omitted"
 """The ``ErrorInfo`` metadata key that says how many violations did not fit."""
 
@@ -77,39 +79,39 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]
 
 def to_status(error: SomaError) -> status_pb2.Status:
     """The status of an error, under 4 KiB: the last violations go first, and how many went is told."""
-    kept = list(error.violations)
-    while True:
-        status = _status(error, kept, omitted=len(error.violations) - len(kept))
-        excess = status.ByteSize() - MAX_STATUS_BYTES
-        if excess < 0 or not kept:
-            return status
-        # Drop what is certainly too much in one step, so that 100,000 violations do not cost 100,000 tries.
-        while excess >= 0 and kept:
-            excess -= min(_wire_size(kept.pop()), MAX_STATUS_BYTES)
-
-
-def _status(error: SomaError, violations: list[Violation], *, omitted: int) -> status_pb2.Status:
     metadata = _bounded(error.metadata)
+    retry = error_details_pb2.RetryInfo()
+    if error.retry_after_s is not None:
+        retry.retry_delay.FromMicroseconds(round(error.retry_after_s * 1e6))
+    # The rest is small by its own bounds and leaves more than a third of the room to the violations.
+    room = MAX_STATUS_BYTES - _ENVELOPE_BYTES - sum(map(_size, (wire_message(error.message), error.reason)))
+    room -= sum(_size(key) + _size(value) + 8 for key, value in metadata.items())
+    bad_request = _bad_request(error.violations, room)
+    omitted = len(error.violations) - len(bad_request.field_violations)
     if omitted:
         metadata[OMITTED] = str(omitted)
     status = status_pb2.Status(code=int(error.code), message=wire_message(error.message))
     status.details.append(_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)))
-    if violations:
-        bad_request = error_details_pb2.BadRequest()
-        for field, description in violations:
-            bad_request.field_violations.add(
-                field=_cut(field, MAX_VALUE_BYTES), description=_cut(description, MAX_VALUE_BYTES)
-            )
+    if bad_request.field_violations:
         status.details.append(_packed(bad_request))
     if error.retry_after_s is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMicroseconds(round(error.retry_after_s * 1e6))
         status.details.append(_packed(retry))
     return status
 
 
-def _wire_size(violation: Violation) -> int:
-    return sum(min(len(part.encode(errors="replace")), MAX_VALUE_BYTES) + 2 for part in violation)
+def _bad_request(violations: Iterable[Violation], room: int) -> error_details_pb2.BadRequest:
+    bad_request = error_details_pb2.BadRequest()
+    for field, description in violations:
+        field, description = _cut(field, MAX_VALUE_BYTES), _cut(description, MAX_VALUE_BYTES)
+        room -= _size(field) + _size(description) + 10
+        if room < 0:
+            break
+        bad_request.field_violations.add(field=field, description=description)
+    return bad_request
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
 
 
 def _packed(

@@ -3,7 +3,8 @@
     SomaError
     ├── MemoryServiceError                  the service understood, but cannot do it
     │   ├── NotFoundError                   MemoryNotFound, LinkNotFound, ImportNotFound, SessionNotFound,
-    │   │                                   TenantNotFound, KeyNotFound, DeadLetterNotFound, SchemaNotFound
+    │   │                                   TenantNotFound, KeyNotFound, DeadLetterNotFound, SchemaNotFound,
+    │   │                                   JobNotFound, BreakerNotFound
     │   ├── AlreadyExistsError              MemoryExists, KeyTaken, TenantExists
     │   ├── ConflictError                   VersionMismatch, WriteConflict, ImportLeaseLost
     │   ├── PreconditionError               ImportNotActive, TooManyRefused, EmbeddingProfileMismatch,
@@ -178,6 +179,20 @@ class SchemaNotFoundError(NotFoundError):
     metadata_keys = ("schema_type", "schema_version")
 
 
+class JobNotFoundError(NotFoundError):
+    """No such background job in this tenant; finished jobs are kept for a limited time."""
+
+    reason = "JOB_NOT_FOUND"
+    metadata_keys = ("job_id",)
+
+
+class BreakerNotFoundError(NotFoundError):
+    """No such breaker; list the breakers to see which exist."""
+
+    reason = "BREAKER_NOT_FOUND"
+    metadata_keys = ("breaker",)
+
+
 class AlreadyExistsError(MemoryServiceError):
     """What was to be created is there already."""
 
@@ -188,7 +203,7 @@ class MemoryExistsError(AlreadyExistsError):
     """A memory with this id or key exists and if_absent was set; read it, or write without if_absent."""
 
     reason = "MEMORY_EXISTS"
-    metadata_keys = ("memory_id", "version")
+    metadata_keys = ("memory_id",)
 
 
 class KeyTakenError(AlreadyExistsError):
@@ -253,10 +268,10 @@ class TooManyRefusedError(PreconditionError):
 
 
 class EmbeddingProfileMismatchError(PreconditionError):
-    """The memories were embedded with {stored}, this server is set to {configured}; set the old model or re-embed."""
+    """The memories were embedded with {expected}, this server is set to {actual}; set the old model or re-embed."""
 
     reason = "EMBEDDING_PROFILE_MISMATCH"
-    metadata_keys = ("stored", "configured")
+    metadata_keys = ("expected", "actual")
 
 
 class FeatureDisabledError(PreconditionError):
@@ -276,14 +291,14 @@ class OffsetGapError(PositionError):
     """The chunk's offset leaves a gap; go on sending from offset {expected_offset}."""
 
     reason = "OFFSET_GAP"
-    metadata_keys = ("import_id", "expected_offset", "offset")
+    metadata_keys = ("expected_offset",)
 
 
 class RevisionCompactedError(PositionError):
     """Changes this old are gone, the oldest kept is {oldest}; export, then watch from the export's revision."""
 
     reason = "REVISION_COMPACTED"
-    metadata_keys = ("oldest", "requested")
+    metadata_keys = ("oldest",)
 
 
 class ExhaustedError(MemoryServiceError):
@@ -305,7 +320,7 @@ class QuotaExceededError(ExhaustedError):
 
     reason = "QUOTA_EXCEEDED"
     retry_after_s = 60.0
-    metadata_keys = ("quota", "limit", "used")
+    metadata_keys = ("quota", "limit")
 
 
 class OverloadedError(ExhaustedError):
@@ -313,7 +328,7 @@ class OverloadedError(ExhaustedError):
 
     reason = "OVERLOADED"
     retry_after_s = 0.25
-    metadata_keys = ("scope", "limit")
+    metadata_keys = ("scope",)
 
 
 class OutboxFullError(ExhaustedError):
@@ -321,7 +336,7 @@ class OutboxFullError(ExhaustedError):
 
     reason = "OUTBOX_FULL"
     retry_after_s = 5.0
-    metadata_keys = ("scope", "limit")
+    metadata_keys = ("limit",)
 
 
 class WindowExceededError(ExhaustedError):
@@ -335,7 +350,7 @@ class WatcherTooSlowError(ExhaustedError):
     """The watcher read too slowly and was cut; watch again from the last revision received, nothing is lost."""
 
     reason = "WATCHER_TOO_SLOW"
-    metadata_keys = ("revision",)
+    metadata_keys = ("through",)
 
 
 class UnavailableError(MemoryServiceError):
@@ -364,7 +379,6 @@ class UnimplementedError(MemoryServiceError):
 
     code = Code.UNIMPLEMENTED
     reason = "UNIMPLEMENTED"
-    metadata_keys = ("method",)
 
 
 class InternalError(MemoryServiceError):

@@ -81,7 +81,7 @@ class ServerAdmission:
         if self._drain.started.is_set() and not call.method.is_open:
             raise DrainingError
         if self._running[scope] >= limit:
-            raise OverloadedError(retry_after_s=_delay(), scope="server", limit=str(limit))
+            raise OverloadedError(retry_after_s=_delay(), scope="server")
         self._running[scope] += 1
 
     def leave(self, call: Call) -> None:
@@ -113,7 +113,7 @@ class TenantAdmission:
         limit = self._limits.streams_per_tenant if key[1] else self._limits.calls_per_tenant
         running = self._running.get(key, 0)
         if running >= limit:
-            raise OverloadedError(retry_after_s=_delay(), scope="tenant", limit=str(limit))
+            raise OverloadedError(retry_after_s=_delay(), scope="tenant")
         self._running[key] = running + 1
 
     def leave(self, call: Call) -> None:

@@ -56,7 +56,7 @@ class CallChain(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             unknown = Method(path, "_OTHER", is_stream=True, is_open=True)
-            return refusing(unknown, self.run, UnimplementedError(method=path))
+            return refusing(unknown, self.run, UnimplementedError())
         known = self._wrapped.get(path)
         if known is None or known[0] is not handler:
             known = self._wrapped[path] = (handler, wrapped(handler, self._method(path, handler), self.run))

@@ -36,7 +36,7 @@ def _shown(call: Call, error: BaseException) -> SomaError:
     if isinstance(error, TimeoutError) and call.scope is not None and call.scope.expired():
         return call.cut or BudgetSpentError(stage=call.stage)
     if isinstance(error, NotImplementedError) and _code_set(call) is Code.UNIMPLEMENTED:
-        return UnimplementedError(method=call.method.path)
+        return UnimplementedError()
     shown = public_error(error, call.context.request_id)
     if shown is not error and shown.code is Code.INTERNAL:
         _log.error(
