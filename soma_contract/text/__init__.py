@@ -3,7 +3,7 @@
 Ingest and query go through the same functions, so both sides always agree.
 """
 
-from soma_contract.text.actors import ActorNames, Mention, actor_match
+from soma_contract.text.actors import ActorNames, Mention, actor_match, known_actors, without_names
 from soma_contract.text.analysis import Analyzer, analyzer
 from soma_contract.text.dates import DateMention, date_match, named_date, spelled_date
 from soma_contract.text.keywords import keyword_text
@@ -22,8 +22,10 @@ __all__ = [
     "date_match",
     "is_question",
     "keyword_text",
+    "known_actors",
     "named_date",
     "spelled_date",
     "split_sentences",
     "stop_words",
+    "without_names",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,17 @@ class ActorNames:
         if self._assistants and _SECOND_PERSON.search(query):
             found |= self._assistants
         return Mention(frozenset(found))
+
+
+@lru_cache(maxsize=1_024)
+def known_actors(actors: frozenset[str]) -> ActorNames:
+    """Return the shared reader of these names; building its pattern costs more than using it."""
+    return ActorNames(actors)
+
+
+def without_names(text: str, actors: Iterable[str]) -> str:
+    """Return `text` as it is embedded: without names of the known actors."""
+    return known_actors(frozenset(actors)).cut(text)
 
 
 def actor_match(actors: Sequence[str], mention: Mention) -> NDArray[np.float32]:

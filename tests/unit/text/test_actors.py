@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soma_contract.text import ActorNames, Mention, actor_match
+from soma_contract.text import ActorNames, Mention, actor_match, without_names
 
 _NAMES = st.lists(st.from_regex(r"[A-Z][a-z]{3,8}", fullmatch=True), min_size=1, max_size=4, unique=True)
 
@@ -15,6 +15,11 @@ _NAMES = st.lists(st.from_regex(r"[A-Z][a-z]{3,8}", fullmatch=True), min_size=1,
 def test_known_names_are_cut_with_their_possessive() -> None:
     names = ActorNames(["Caroline", "Melanie"])
     assert names.cut("When did Caroline's friend meet MELANIE?") == "When did friend meet ?"
+
+
+def test_the_embedded_text_is_the_text_without_names() -> None:
+    assert without_names("Caroline met Melanie there", ["Melanie", "Caroline"]) == "met there"
+    assert without_names("Caroline met Melanie there", []) == "Caroline met Melanie there"
 
 
 def test_parts_of_a_name_stand_for_the_whole() -> None:

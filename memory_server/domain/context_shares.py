@@ -1,0 +1,67 @@
+"""Shares of score that a turn gets from its conversation.
+
+An answer often does not repeat what the question before it named.  So a turn gets a share of its direct neighbours'
+scores, and of the score of its session as a whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SESSION_BEST = 3
+NO_SESSION = -1
+
+
+def neighbour_scores(
+    scores: NDArray[np.float32], sessions: NDArray[np.int64], sequences: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the scores of the previous and of the next turn of each member's session, (n,) each; 0 where absent.
+
+    `sessions` (n,) are codes, NO_SESSION for none.  The previous turn is the one with the sequence one lower; of
+    several with the same place the best counts.
+    """
+    previous = np.zeros(len(scores), dtype=np.float32)
+    following = np.zeros(len(scores), dtype=np.float32)
+    if len(scores) == 0:
+        return previous, following
+    order = np.lexsort((sequences, sessions))
+    session, sequence = sessions[order], sequences[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = (session[1:] != session[:-1]) | (sequence[1:] != sequence[:-1])
+    starts = np.flatnonzero(first)
+    place = np.cumsum(first) - 1
+    best = np.maximum.reduceat(scores[order], starts)
+    place_session, place_sequence = session[starts], sequence[starts]
+    joined = (
+        (place_session[1:] == place_session[:-1])
+        & (place_session[1:] != NO_SESSION)
+        & (place_sequence[:-1] + 1 == place_sequence[1:])
+    )
+    place_previous = np.zeros(len(starts), dtype=np.float32)
+    place_next = np.zeros(len(starts), dtype=np.float32)
+    place_previous[1:][joined] = best[:-1][joined]
+    place_next[:-1][joined] = best[1:][joined]
+    previous[order] = place_previous[place]
+    following[order] = place_next[place]
+    return previous, following
+
+
+def session_scores(scores: NDArray[np.float32], sessions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean of the three best scores of each member's session in the pool, (n,); 0 without a session.
+
+    A session with fewer members in the pool counts the missing ones as 0, so that one good turn does not make a
+    good session.
+    """
+    shares = np.zeros(len(scores), dtype=np.float32)
+    if len(scores) == 0:
+        return shares
+    order = np.lexsort((-scores, sessions))
+    session = sessions[order]
+    starts = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
+    group = np.cumsum(np.r_[False, session[1:] != session[:-1]])
+    rank = np.arange(len(order)) - starts[group]
+    counted = np.where(rank < SESSION_BEST, scores[order], np.float32(0.0))
+    mean = np.add.reduceat(counted, starts) / np.float32(SESSION_BEST)
+    shares[order] = np.where(session == NO_SESSION, np.float32(0.0), mean[group])
+    return shares

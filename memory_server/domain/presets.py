@@ -1,0 +1,78 @@
+"""The weights of the ranking, and the named sets of them a caller can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+MMR_DIVERSITY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each signal counts; relevance first, then the bounded options (0 = off).
+
+    Chosen on the choosing halves of three public conversation sets together, never on one of them.
+    """
+
+    keyword: float = 0.2
+    """Share of the keyword leg; the dense side gets the rest."""
+    sentence: float = 0.15
+    """Within the dense side's cosine: share of the best sentence."""
+    late_interaction: float = 0.5
+    """Share of MaxSim in the dense side; 0 switches it off and saves its time."""
+    previous: float = 0.10
+    """Share of the previous turn's score."""
+    following: float = 0.15
+    """Share of the next turn's score."""
+    session: float = 0.3
+    """Share of the mean of the session's three best."""
+    actor: float = 0.35
+    """Bonus when the memory's actor is the one the query names."""
+    date: float = 0.4
+    """Bonus when the memory's date is the one the query names."""
+    question: float = 0.05
+    """Taken off a turn that asks instead of telling."""
+    recency: float = 0.0
+    importance: float = 0.0
+    confidence: float = 0.0
+    density: float = 0.0
+    graph: float = 0.0
+    diversity: float = 0.0
+
+    @property
+    def options(self) -> float:
+        """Sum of the bounded options' weights."""
+        return self.recency + self.importance + self.confidence + self.density + self.graph + self.diversity
+
+
+BALANCED = Weights()
+FAST = Weights(late_interaction=0.0, sentence=0.0)
+PRECISE = Weights(keyword=0.5)
+RECENT = Weights(recency=1.0)
+EXPLORATORY = Weights(graph=0.5, diversity=MMR_DIVERSITY)
+
+PRESETS: Mapping[str, Weights] = MappingProxyType(
+    {"balanced": BALANCED, "fast": FAST, "precise": PRECISE, "recent": RECENT, "exploratory": EXPLORATORY}
+)
+
+
+def preset(
+    name: str = "balanced",
+    *,
+    recency: float | None = None,
+    importance: float | None = None,
+    graph: float | None = None,
+    diversity: float | None = None,
+) -> Weights:
+    """Return the preset `name` with the options a request sets itself, each in [0, 1].
+
+    Raises KeyError for an unknown name and ValueError for an option out of range.
+    """
+    asked = {"recency": recency, "importance": importance, "graph": graph, "diversity": diversity}
+    given = {option: value for option, value in asked.items() if value is not None}
+    for option, value in given.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"ranking option {option} must be in [0, 1], not {value}")
+    return replace(PRESETS[name], **given)

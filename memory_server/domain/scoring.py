@@ -1,0 +1,147 @@
+"""The ranking of a pool: legs on one scale, fused, shared within conversations, adjusted, ordered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_server.domain.adjustments import adjustment, density, diversified
+from memory_server.domain.context_shares import neighbour_scores, session_scores
+from memory_server.domain.fusion import minmax, weighted
+from memory_server.domain.late_interaction import best_rows, maxsim
+from memory_server.domain.pool import Pool, QueryFeatures
+from memory_server.domain.presets import Weights
+
+Signal = NDArray[np.float32]
+
+SCORE_DECIMALS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """The pool in order.
+
+    `order` int64 (n,) holds positions in the pool, best first, ties by id; `scores` (n,) and `cosines` (n,) are in
+    pool order, cosines 0 where there is no vector; `signals` names what made up the scores, (n,) each, in pool order.
+    """
+
+    order: NDArray[np.int64]
+    scores: Signal
+    cosines: Signal
+    signals: Mapping[str, Signal]
+
+
+class Scorer(Protocol):
+    """A strategy of ranking; a tenant may name its own."""
+
+    def rank(self, pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
+        """Order the pool; must be deterministic and must keep exact members on top."""
+        ...
+
+
+class RelevanceScorer:
+    """The default strategy: the measured pipeline of dense, keyword and late interaction scores."""
+
+    def rank(self, pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
+        """Order the pool as `rank` does."""
+        return rank(pool, query, weights)
+
+
+def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
+    """Order the pool by relevance, then by the options within their bound, exact members first, ties by id.
+
+    A member without a vector is judged by keywords alone, one without token vectors by its dense score, so that a
+    late embedding is no verdict.
+    """
+    cosines, dense = _dense(pool, query, weights)
+    late = _late(pool, query, weights)
+    keyword = minmax(pool.keyword)
+    meaning = dense
+    if late is not None:
+        share = weights.late_interaction
+        meaning = np.where(pool.tokens.present, weighted([(1 - share, dense), (share, late)]), dense)
+    if query.vector is None:
+        fused = keyword
+    else:
+        share = weights.keyword
+        fused = np.where(pool.embedded, weighted([(share, keyword), (1 - share, meaning)]), keyword)
+
+    previous, following = neighbour_scores(fused, pool.sessions, pool.sequences)
+    neighbour = np.float32(weights.previous) * previous + np.float32(weights.following) * following
+    session = session_scores(fused, pool.sessions)
+    scores = fused + neighbour + np.float32(weights.session) * session
+    scores = scores + np.float32(weights.actor) * pool.actor_match - np.float32(weights.question) * pool.is_question
+    if pool.date_match is not None:
+        scores = scores + np.float32(weights.date) * pool.date_match
+
+    signals: dict[str, Signal] = {
+        "dense": dense,
+        "keyword": keyword,
+        "actor": pool.actor_match,
+        "neighbour": neighbour,
+        "session": session,
+        "question": pool.is_question.astype(np.float32),
+        "exact": pool.exact.astype(np.float32),
+    }
+    if late is not None:
+        signals["late_interaction"] = late
+    if pool.date_match is not None:
+        signals["date"] = pool.date_match
+    by_id = np.array(sorted(range(len(pool)), key=pool.ids.__getitem__), dtype=np.int64)
+    scores = _adjusted(scores.astype(np.float32), pool, weights, signals, by_id)
+    # Matrix products differ in the last bit by a row's place: rounding makes equal memories equal again.
+    scores = np.round(_pinned(scores, pool.exact), SCORE_DECIMALS)
+    order = by_id[np.argsort(-scores[by_id], kind="stable")]
+    return Ranking(order, scores, cosines, signals)
+
+
+def _dense(pool: Pool, query: QueryFeatures, weights: Weights) -> tuple[Signal, Signal]:
+    """Return the plain cosines, and cosines with the best sentence's share on the scale of the pool."""
+    if query.vector is None:
+        nothing = np.zeros(len(pool), dtype=np.float32)
+        return nothing, nothing
+    cosines = pool.vectors @ query.vector
+    mixed = cosines
+    if weights.sentence > 0 and len(pool.sentences.matrix):
+        sentence = best_rows(pool.sentences, query.vector[None, :])[:, 0]
+        share = np.float32(weights.sentence)
+        mixed = np.where(pool.sentences.present, (1 - share) * cosines + share * sentence, cosines)
+    return cosines, minmax(mixed, pool.embedded)
+
+
+def _late(pool: Pool, query: QueryFeatures, weights: Weights) -> Signal | None:
+    """Return MaxSim on the scale of the pool, or None when it is off or nothing has tokens."""
+    if weights.late_interaction <= 0 or len(query.tokens) == 0 or not len(pool.tokens.matrix):
+        return None
+    return minmax(maxsim(pool.tokens, query.tokens, query.token_weights), pool.tokens.present)
+
+
+def _adjusted(
+    scores: Signal, pool: Pool, weights: Weights, signals: dict[str, Signal], by_id: NDArray[np.int64]
+) -> Signal:
+    """Return scores after the options that are on, and note their signals."""
+    if weights.options <= 0 or len(pool) == 0:
+        return scores
+    options = dict(pool.options)
+    similar = pool.vectors @ pool.vectors.T if weights.density > 0 or weights.diversity > 0 else None
+    if similar is not None and weights.density > 0:
+        options["density"] = density(similar)
+    signals.update({name: values for name, values in options.items() if getattr(weights, name) > 0})
+    adjusted = scores + adjustment(scores, options, weights)
+    if similar is not None and weights.diversity > 0:
+        # In id order, so that of two equals the same one is picked first whatever order the pool came in.
+        picked = np.round(adjusted[by_id], SCORE_DECIMALS)
+        adjusted[by_id] = diversified(picked, similar[np.ix_(by_id, by_id)], weights)
+    return adjusted
+
+
+def _pinned(scores: Signal, exact: NDArray[np.bool_]) -> Signal:
+    """Return scores with exact members lifted above all others, their order among each other kept."""
+    if not exact.any():
+        return scores
+    lift = scores.max() - scores.min() + np.float32(1.0)
+    return np.where(exact, scores + lift, scores)
