@@ -117,7 +117,7 @@ class Stand:
     async def counted(self, operation: str, status: str) -> float:
         """How many calls the metrics have seen end so; a status may reach us before its call has quite ended."""
         async with asyncio.timeout(5):
-            while self.drain._running:
+            while self.drain._running:  # noqa: ASYNC110 - nothing tells when the server has done its books
                 await asyncio.sleep(0.001)
         labels = {"operation": operation, "status": status}
         return self.metrics.registry.get_sample_value("sfm_request_total", labels) or 0.0

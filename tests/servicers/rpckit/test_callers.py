@@ -1,5 +1,6 @@
 """Who may call, and for whom: metadata, credentials, tenants, scopes."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rpckit.call import current_call, current_caller, current_tenant
 from rpckit.health import Health
 from rpckit.metadata import outgoing
 from rpckit.server import add_reflection
 from rpckit.status import error_from_rpc
-from soma_contract.errors import SomaError
+from soma_contract.errors import SomaError, TenantSuspendedError
 from tests.servicers.rpckit.kit import (
     A,
     Stand,
@@ -179,8 +181,6 @@ async def test_only_a_credential_that_may_act_as_others_names_any_tenant_and_ori
 async def test_a_tenant_that_a_server_does_not_admit_is_refused_even_to_an_acting_caller() -> None:
     class NobodyButA:
         async def admit(self, name: str) -> None:
-            from soma_contract.errors import TenantSuspendedError
-
             if name != "a":
                 raise TenantSuspendedError
 
@@ -228,13 +228,13 @@ async def test_a_broken_trace_parent_starts_anew_instead_of_failing_the_call() -
 
 
 async def test_health_and_reflection_answer_without_credentials() -> None:
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+    def prepare(server: grpc.aio.Server) -> None:
+        Health().add_to(server)
+        add_reflection(server, ["x.Y"])
 
-    health = Health()
-    async with stand(
-        {"Who": WHO}, prepare=lambda server: (health.add_to(server), add_reflection(server, ["x.Y"]))
-    ) as on:
-        answer = await health_pb2_grpc.HealthStub(on.channel).Check(health_pb2.HealthCheckRequest())
+    async with stand({"Who": WHO}, prepare=prepare) as on:
+        health: Any = health_pb2_grpc.HealthStub(on.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(on.channel)
         asked = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
@@ -244,8 +244,6 @@ async def test_health_and_reflection_answer_without_credentials() -> None:
 
 
 async def test_two_calls_at_once_never_see_each_others_tenant() -> None:
-    import asyncio
-
     async def slowly(request: Any, context: Any) -> Any:
         before = current_tenant().name
         await asyncio.sleep(0)
