@@ -3,6 +3,7 @@
 EmbeddedError
 ├── DirectoryInUseError      another stack runs on the same data directory
 ├── DirectoryUnusableError   the data directory cannot be created, read or written
+├── AddressInUseError        another program listens where a Soma server should
 ├── EngineMissingError       the wheel that brings a store's program is not installed
 └── StartError               a process ended or stayed silent before it was ready
 """
@@ -34,6 +35,15 @@ class DirectoryUnusableError(EmbeddedError):
     def __init__(self, directory: Path, reason: str) -> None:
         super().__init__(f"the data directory {directory} cannot be used: {reason}")
         self.directory = directory
+
+
+class AddressInUseError(EmbeddedError):
+    """Another program listens where a Soma server should."""
+
+    def __init__(self, server: str, address: str) -> None:
+        super().__init__(
+            f"{address} is taken by another program: stop it, or give another --{server}-address (port 0: any free one)"
+        )
 
 
 class EngineMissingError(EmbeddedError):

@@ -160,6 +160,7 @@ class Postgres:
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
+                *([] if self._fsync else ["--no-sync"]),
             ),
             working_directory=self._directory.place("postgres"),
             environment={"LC_ALL": "C"},

@@ -35,7 +35,7 @@ class EmbeddedStores:
         self.directory = directory if isinstance(directory, DataDirectory) else DataDirectory(directory)
         self._fsync = fsync
         self._exits = contextlib.AsyncExitStack()
-        self._children: dict[StoreName, Child] = {}
+        self.children: dict[str, Child] = {}
 
     async def __aenter__(self) -> Self:
         async with self._exits as exits:
@@ -45,13 +45,13 @@ class EmbeddedStores:
             self._postgres = Postgres(self.directory, free_port(), fsync=self._fsync)
             self._redis = Redis(self.directory, free_port())
             self._milvus = Milvus(self.directory, free_port())
-            self._children = {
+            self.children = {
                 "postgres": Child(self._postgres, self.directory),
                 "redis": Child(self._redis, self.directory),
                 "milvus": Child(self._milvus, self.directory),
             }
             supervision = await exits.enter_async_context(Supervision())
-            await supervision.start(*self._children.values())
+            await supervision.start(*self.children.values())
             self._exits = exits.pop_all()
         return self
 
@@ -84,19 +84,19 @@ class EmbeddedStores:
         return self._redis.url
 
     @property
-    def pids(self) -> Mapping[StoreName, int | None]:
+    def pids(self) -> Mapping[str, int | None]:
         """The process of each store; None while it is down."""
-        return {name: child.pid for name, child in self._children.items()}
+        return {name: child.pid for name, child in self.children.items()}
 
     @property
-    def states(self) -> Mapping[StoreName, State]:
+    def states(self) -> Mapping[str, State]:
         """Where each store is in its life."""
-        return {name: child.state for name, child in self._children.items()}
+        return {name: child.state for name, child in self.children.items()}
 
     @property
-    def restarts(self) -> Mapping[StoreName, int]:
+    def restarts(self) -> Mapping[str, int]:
         """How often each store ended by itself and was started again."""
-        return {name: child.restarts for name, child in self._children.items()}
+        return {name: child.restarts for name, child in self.children.items()}
 
     def environment(self) -> dict[str, str]:
         """The settings with which a Soma server finds these stores."""
@@ -109,20 +109,20 @@ class EmbeddedStores:
 
     async def kill(self, name: StoreName, number: int = signal.SIGKILL) -> None:
         """Sends a signal to a store's process; a store that ends is started again by itself."""
-        await self._children[name].kill(number)
+        await self.children[name].kill(number)
 
     async def ready(self, name: StoreName) -> None:
         """Waits until a store answers, for instance after a kill."""
-        await self._children[name].ready()
+        await self.children[name].ready()
 
     async def restart(self, name: StoreName) -> None:
         """Stops a store in good order and starts it again."""
-        await self._children[name].restart()
+        await self.children[name].restart()
 
     async def wipe(self, name: Literal["redis", "milvus"]) -> None:
         """Deletes everything a derived store holds and starts it again, empty."""
         store = self._redis if name == "redis" else self._milvus
-        await self._children[name].restart(between=store.wipe)
+        await self.children[name].restart(between=store.wipe)
 
     async def create_database(self, name: str, *, template: str = "template1") -> tuple[str, str]:
         """Makes a database if there is none of this name; returns its (application url, owner url)."""

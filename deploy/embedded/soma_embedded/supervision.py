@@ -1,9 +1,8 @@
-"""Children kept running together: started in groups, ended in the opposite order."""
+"""Children kept running together: started side by side, ended one by one in the opposite order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +12,10 @@ from soma_embedded.identity import ProcessRecord, stop_leftover
 
 
 class Supervision:
-    """Starts groups of children; leaving it stops the last started group first."""
+    """Starts children; leaving it stops them, the last one first."""
 
     def __init__(self) -> None:
-        self._groups: list[tuple[Child, ...]] = []
+        self._children: list[Child] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -27,27 +26,18 @@ class Supervision:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while self._groups:
-            await _together(child.stop() for child in self._groups.pop())
+        while self._children:
+            await self._children.pop().stop()
 
     async def start(self, *children: Child) -> None:
-        """Starts children side by side; returns when all are ready, raises the first StartError."""
-        self._groups.append(children)
-        await _together(child.start() for child in children)
-
-    def children(self) -> tuple[Child, ...]:
-        """Every child, in the order of starting."""
-        return tuple(child for group in self._groups for child in group)
-
-
-async def _together(steps: Iterable[object]) -> None:
-    """Runs coroutines side by side; raises the first failure as itself, not wrapped in a group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(step)  # type: ignore[arg-type]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        """Starts children side by side; returns when all are ready, raises the first failure as itself."""
+        self._children += children
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in children:
+                    group.create_task(child.start())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
 
 def stop_leftovers(directory: DataDirectory) -> list[str]:

@@ -1,0 +1,141 @@
+"""The whole of Soma on one machine: the stores, the memory server and the brain server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from soma_embedded.child import Child, State
+from soma_embedded.directory import DataDirectory
+from soma_embedded.errors import AddressInUseError, EmbeddedError
+from soma_embedded.keys import DEVELOPMENT_TENANT, Keys
+from soma_embedded.ports import LOOPBACK, free_port, is_free
+from soma_embedded.servers import SomaServer
+from soma_embedded.stores import EmbeddedStores, StoreName
+from soma_embedded.supervision import Supervision
+
+ServerName = Literal["memory", "brain"]
+ProcessName = StoreName | ServerName
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StackSettings:
+    """What can be chosen about a stack."""
+
+    memory_address: str = f"{LOOPBACK}:9595"
+    """host:port where the memory server listens; port 0 takes any free one."""
+    brain_address: str = f"{LOOPBACK}:9696"
+    """host:port where the brain server listens; port 0 takes any free one."""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Further settings of the servers, SOMA_…, over those of the caller's environment."""
+    server_grace_s: float = 30.0
+    """How long a server may drain before it is killed."""
+    fsync: bool = True
+    """Whether Postgres survives a power cut; it survives a kill either way."""
+
+
+class EmbeddedStack:
+    """The stores and both servers as real processes, kept running until left.
+
+    An async context manager; entering returns when both servers say through their health that they serve, and
+    raises what EmbeddedStores raises, or AddressInUseError. Leaving stops brain, memory server, stores, in that order.
+    """
+
+    def __init__(self, directory: Path, settings: StackSettings | None = None) -> None:
+        self.directory = DataDirectory(directory)
+        self.settings = settings or StackSettings()
+        self.stores = EmbeddedStores(self.directory, fsync=self.settings.fsync)
+        self.tenant = DEVELOPMENT_TENANT
+        self.children: dict[str, Child] = {}
+        self._exits = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with self._exits as exits:
+            await exits.enter_async_context(self.stores)
+            self._keys = Keys(self.directory)
+            self.memory_address, memory_port = _listening("memory", self.settings.memory_address)
+            self.brain_address, brain_port = _listening("brain", self.settings.brain_address)
+            environment = self._environment(memory_port)
+            servers = {
+                "memory": self._server("memory", "memory_server", memory_port, environment),
+                "brain": self._server("brain", "brain_server", brain_port, environment),
+            }
+            self.children = {**self.stores.children, **servers}
+            supervision = await exits.enter_async_context(Supervision())
+            await supervision.start(*servers.values())
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._exits.aclose()
+
+    @property
+    def development_key(self) -> str:
+        """The key of tenant `dev`, the same for the life of the data directory."""
+        return self._keys.development
+
+    @property
+    def development_key_file(self) -> Path:
+        """Where the development key is kept."""
+        return self._keys.development_file
+
+    @property
+    def pids(self) -> Mapping[str, int | None]:
+        """Every process by its name; None while it is down."""
+        return {name: child.pid for name, child in self.children.items()}
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """Where each process is in its life."""
+        return {name: child.state for name, child in self.children.items()}
+
+    async def kill(self, name: ProcessName, number: int = signal.SIGKILL) -> None:
+        """Sends a signal to a process; one that ends is started again by itself."""
+        await self.children[name].kill(number)
+
+    async def ready(self, name: ProcessName) -> None:
+        """Waits until a process answers, for instance after a kill."""
+        await self.children[name].ready()
+
+    async def restart(self, name: ProcessName) -> None:
+        """Stops a process in good order and starts it again."""
+        await self.children[name].restart()
+
+    def _server(self, name: ServerName, module: str, port: int, environment: Mapping[str, str]) -> Child:
+        grace_s = self.settings.server_grace_s
+        return Child(SomaServer(name, module, self.directory, port, environment, stop_grace_s=grace_s), self.directory)
+
+    def _environment(self, memory_port: int) -> dict[str, str]:
+        return {
+            # Left over in the caller's environment it would contradict SOMA_MILVUS_URI.
+            "SOMA_MILVUS_HOST": "",
+            **self.stores.environment(),
+            "SOMA_MEMORY_ADDRESS": self.memory_address,
+            "SOMA_BRAIN_ADDRESS": self.brain_address,
+            "SOMA_BRAIN_MEMORY_TARGET": f"{LOOPBACK}:{memory_port}",
+            "SOMA_DATA_DIR": str(self.directory.place("brain")),
+            "SOMA_SERVICE_CREDENTIAL_FILE": str(self._keys.brain_file),
+            "SOMA_BOOTSTRAP_KEY_FILE": str(self._keys.bootstrap_file),
+            **self.settings.environment,
+        }
+
+
+def _listening(server: str, address: str) -> tuple[str, int]:
+    """An address with its port decided, and that port; raises AddressInUseError."""
+    host, _, port_text = address.rpartition(":")
+    if not host or not port_text.isdigit():
+        raise EmbeddedError(f"--{server}-address {address!r} is not of the form host:port")
+    port = int(port_text) or free_port()
+    if not is_free(port):
+        raise AddressInUseError(server, address)
+    return f"{host}:{port}", port
