@@ -169,7 +169,7 @@ class OperatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResetBreaker(self, request, context):
-        """Closes a breaker and forgets its evidence. An unknown dependency is a FIELD_VIOLATION.
+        """Closes a breaker and forgets its evidence. Errors: BREAKER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

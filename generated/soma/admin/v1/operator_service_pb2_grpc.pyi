@@ -43,7 +43,7 @@ class OperatorServiceStub:
     ListBreakers: grpc.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ListBreakersRequest, soma.admin.v1.operator_service_pb2.ListBreakersResponse]
     """Lists the circuit breakers, by dependency and tenant."""
     ResetBreaker: grpc.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ResetBreakerRequest, soma.admin.v1.operator_service_pb2.ResetBreakerResponse]
-    """Closes a breaker and forgets its evidence. An unknown dependency is a FIELD_VIOLATION."""
+    """Closes a breaker and forgets its evidence. Errors: BREAKER_NOT_FOUND."""
     GetOutbox: grpc.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.GetOutboxRequest, soma.admin.v1.operator_service_pb2.GetOutboxResponse]
     """Reads the state of the outbox. Brain only."""
     ListDeadLetters: grpc.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ListDeadLettersRequest, soma.admin.v1.operator_service_pb2.ListDeadLettersResponse]
@@ -108,7 +108,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     ListBreakers: grpc.aio.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ListBreakersRequest, soma.admin.v1.operator_service_pb2.ListBreakersResponse]  # type: ignore[assignment]
     """Lists the circuit breakers, by dependency and tenant."""
     ResetBreaker: grpc.aio.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ResetBreakerRequest, soma.admin.v1.operator_service_pb2.ResetBreakerResponse]  # type: ignore[assignment]
-    """Closes a breaker and forgets its evidence. An unknown dependency is a FIELD_VIOLATION."""
+    """Closes a breaker and forgets its evidence. Errors: BREAKER_NOT_FOUND."""
     GetOutbox: grpc.aio.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.GetOutboxRequest, soma.admin.v1.operator_service_pb2.GetOutboxResponse]  # type: ignore[assignment]
     """Reads the state of the outbox. Brain only."""
     ListDeadLetters: grpc.aio.UnaryUnaryMultiCallable[soma.admin.v1.operator_service_pb2.ListDeadLettersRequest, soma.admin.v1.operator_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
@@ -200,7 +200,7 @@ class OperatorServiceServicer(metaclass=abc.ABCMeta):
         request: soma.admin.v1.operator_service_pb2.ResetBreakerRequest,
         context: _ServicerContext,
     ) -> typing.Union[soma.admin.v1.operator_service_pb2.ResetBreakerResponse, collections.abc.Awaitable[soma.admin.v1.operator_service_pb2.ResetBreakerResponse]]:
-        """Closes a breaker and forgets its evidence. An unknown dependency is a FIELD_VIOLATION."""
+        """Closes a breaker and forgets its evidence. Errors: BREAKER_NOT_FOUND."""
 
     @abc.abstractmethod
     def GetOutbox(

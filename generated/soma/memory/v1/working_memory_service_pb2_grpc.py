@@ -125,8 +125,7 @@ class WorkingMemoryServiceServicer(object):
 
     def Configure(self, request, context):
         """Sets the tenant's working-memory rules, for all its sessions from the next tick on, and answers
-        the rules in force; an empty request only reads them. Needs the scope
-        admin:write.
+        the rules in force; an empty request only reads them. Needs the scope admin:write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,8 +58,7 @@ class WorkingMemoryServiceStub:
     """
     Configure: grpc.UnaryUnaryMultiCallable[soma.memory.v1.working_memory_service_pb2.ConfigureRequest, soma.memory.v1.working_memory_service_pb2.ConfigureResponse]
     """Sets the tenant's working-memory rules, for all its sessions from the next tick on, and answers
-    the rules in force; an empty request only reads them. Needs the scope
-    admin:write.
+    the rules in force; an empty request only reads them. Needs the scope admin:write.
     """
 
 @typing.type_check_only
@@ -98,8 +97,7 @@ class WorkingMemoryServiceAsyncStub(WorkingMemoryServiceStub):
     """
     Configure: grpc.aio.UnaryUnaryMultiCallable[soma.memory.v1.working_memory_service_pb2.ConfigureRequest, soma.memory.v1.working_memory_service_pb2.ConfigureResponse]  # type: ignore[assignment]
     """Sets the tenant's working-memory rules, for all its sessions from the next tick on, and answers
-    the rules in force; an empty request only reads them. Needs the scope
-    admin:write.
+    the rules in force; an empty request only reads them. Needs the scope admin:write.
     """
 
 class WorkingMemoryServiceServicer(metaclass=abc.ABCMeta):
@@ -171,8 +169,7 @@ class WorkingMemoryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[soma.memory.v1.working_memory_service_pb2.ConfigureResponse, collections.abc.Awaitable[soma.memory.v1.working_memory_service_pb2.ConfigureResponse]]:
         """Sets the tenant's working-memory rules, for all its sessions from the next tick on, and answers
-        the rules in force; an empty request only reads them. Needs the scope
-        admin:write.
+        the rules in force; an empty request only reads them. Needs the scope admin:write.
         """
 
 def add_WorkingMemoryServiceServicer_to_server(servicer: WorkingMemoryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
