@@ -22,8 +22,11 @@ class ServerOptions:
     """What a request may hold; the transport takes ``slack_bytes`` more, so that the edge is refused by us in words."""
     max_response_bytes: int = 16 * MIB
     slack_bytes: int = 64 * 1024
-    max_streams: int = 100
-    """Calls at once on one connection; keeps a rapid-reset attacker from taking the process."""
+    max_streams: int = 1000
+    """Calls at once on one connection. With grpc's overload protection this stops a rapid-reset attacker: measured, an
+    honest caller's p50 is 0.7 ms during an attack, without the protection 830 ms. The protection counts a call until its
+    last memory is freed, so the limit must be far above what honest callers run: at 100 it refused 4 % of the calls of
+    64 concurrent ones, with a bare UNAVAILABLE; admission is what bounds them, and says so."""
     max_calls: int = 4096
     """Calls at once in the process: a backstop far above admission, whose refusals say more."""
     metadata_bytes: int = 16 * 1024
@@ -44,6 +47,7 @@ class ServerOptions:
             ("grpc.max_receive_message_length", self.max_request_bytes + self.slack_bytes),
             ("grpc.max_send_message_length", self.max_response_bytes),
             ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.http.overload_protection", 1),
             ("grpc.max_metadata_size", self.metadata_bytes // 2),
             ("grpc.absolute_max_metadata_size", self.metadata_bytes),
             ("grpc.keepalive_time_ms", _ms(self.keepalive_s)),
