@@ -165,18 +165,10 @@ def matches(node: Filter, memory: Memory) -> bool:
             return set(tags) <= set(memory.tags)
         case TimeRange(field, start, end):
             moment: datetime | None = getattr(memory, field.value)
-            return (
-                moment is not None
-                and (start is None or moment >= start)
-                and (end is None or moment < end)
-            )
+            return moment is not None and (start is None or moment >= start) and (end is None or moment < end)
         case NumberRange(field, low, high):
             number: float | None = getattr(memory, field.value)
-            return (
-                number is not None
-                and (low is None or number >= low)
-                and (high is None or number <= high)
-            )
+            return number is not None and (low is None or number >= low) and (high is None or number <= high)
         case PayloadCompare():
             return _payload_matches(node, memory.payload_json)
 
@@ -194,12 +186,12 @@ def reads_payload(node: Filter) -> bool:
     return any(isinstance(part, PayloadCompare) for part in walk(node))
 
 
-def with_default_namespace(node: Filter) -> Filter:
-    """Restrict a filter that names no namespace anywhere to the default one."""
+def with_default_namespace(node: Filter, namespace: str = DEFAULT_NAMESPACE) -> Filter:
+    """Restrict a filter that names no namespace or id anywhere to the given namespace."""
     for part in walk(node):
         if isinstance(part, LabelIn) and part.field in (LabelField.NAMESPACE, LabelField.MEMORY_ID):
             return node
-    return AllOf((LabelIn(LabelField.NAMESPACE, (DEFAULT_NAMESPACE,)), node))
+    return AllOf((LabelIn(LabelField.NAMESPACE, (namespace,)), node))
 
 
 def _label(memory: Memory, field: LabelField) -> str:

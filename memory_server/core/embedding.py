@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from memory_server.core.vector_codec import unpacked
 from memory_server.ports import Cache, Embedder, IndexJob, StoredVectors
 from soma_contract.embedders.base import Embedding as Embedded
-from soma_contract.embedders.base import EmbeddingProfile, embedding_key
-from soma_contract.embedders.codec import pack_embedding, unpack_embedding
+from soma_contract.embedders.base import EmbeddingProfile, Priority, embedding_key
 from soma_contract.memory import Memory
 from soma_contract.tenant import Tenant
 from soma_contract.text.actors import without_names
@@ -55,22 +55,24 @@ class Embedding:
         self, texts: Sequence[str], *, urgent: bool, deadline_s: float | None = None
     ) -> list[StoredVectors]:
         """Embed texts; urgent ones overtake the indexer's batches."""
-        keys = [embedding_key(self.profile, text) for text in texts]
+        keys = [embedding_key(self.profile, text).encode() for text in texts]
         found: dict[bytes, StoredVectors] = {key: self._process[key] for key in keys if key in self._process}
         unknown = [key for key in dict.fromkeys(keys) if key not in found]
         if unknown:
             cached = await self.cache.get_embeddings(unknown)
-            for key, packed in zip(unknown, cached, strict=True):
-                vectors = unpack_embedding(packed, self.profile) if packed else None
+            for key, value in zip(unknown, cached, strict=True):
+                vectors = unpacked(value, self.profile.dimension) if value else None
                 if vectors is not None:
-                    found[key] = _stored(vectors)
+                    found[key] = vectors
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if missing:
-            made = await self.embedder.embed(
-                list(missing.values()), with_tokens=True, urgent=urgent, deadline_s=deadline_s
+            priority = Priority.INTERACTIVE if urgent else Priority.BULK
+            embedded = await self.embedder.embed(
+                list(missing.values()), with_tokens=True, deadline_s=deadline_s, priority=priority
             )
-            await self.cache.put_embeddings({key: pack_embedding(one) for key, one in zip(missing, made, strict=True)})
-            found.update((key, _stored(one)) for key, one in zip(missing, made, strict=True))
+            made = {key: _stored(one) for key, one in zip(missing, embedded, strict=True)}
+            found.update(made)
+            await self.cache.put_embeddings({key: packed(vectors) for key, vectors in made.items()})
         if urgent:
             self._keep(found)
         return [found[key] for key in keys]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memory_server.core.embedding import Embedding
-from memory_server.ports import Collection, IndexJob, IndexQueue, IndexRow, VectorIndex
+from memory_server.ports import Collection, IndexJob, IndexQueue, IndexRow, StoredVectors, VectorIndex
 from soma_contract.errors import Code, SomaError
 
 _log = logging.getLogger("soma.indexing")
@@ -62,7 +62,7 @@ class Indexing:
             by_collection: dict[Collection, list[IndexJob]] = defaultdict(list)
             for job in ready:
                 profile = self.embedding.profile
-                collection = await self.queue.active_collection(job.tenant, profile.name, profile.dimension)
+                collection = await self.queue.active_collection(job.tenant, profile.key, profile.dimension)
                 by_collection[collection].append(job)
             for collection, members in by_collection.items():
                 await self._index(collection, members)
@@ -82,7 +82,7 @@ class Indexing:
             if error.code is Code.UNAVAILABLE or len(missing) == 1:
                 raise
             made = await self._one_by_one(missing)
-        await self.queue.put_vectors(self.embedding.profile.name, [(job, vectors) for job, vectors in made])
+        await self.queue.put_vectors(self.embedding.profile.key, [(job, vectors) for job, vectors in made])
         by_id = {(job.tenant, job.memory_id): vectors for job, vectors in made}
         ready = []
         for job in jobs:
@@ -91,8 +91,8 @@ class Indexing:
                 ready.append(job.with_vectors(vectors))
         return ready
 
-    async def _one_by_one(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, object]]:
-        made = []
+    async def _one_by_one(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
+        made: list[tuple[IndexJob, StoredVectors]] = []
         for job in jobs:
             try:
                 made.extend(await self.embedding.of_jobs([job]))
@@ -101,7 +101,7 @@ class Indexing:
         return made
 
     async def _index(self, collection: Collection, jobs: Sequence[IndexJob]) -> None:
-        if await self.index.ensure(collection) and collection.epoch_known:
+        if await self.index.ensure(collection):
             collection = await self.queue.new_epoch(collection)
         gone = [(job.tenant, job.memory_id) for job in jobs if job.memory is None]
         rows = [

@@ -28,9 +28,10 @@ _LAST_S = int(datetime(LIMITS.max_year + 1, 1, 1, tzinfo=UTC).timestamp())
 class Checks:
     """Notes what is wrong with a request; :meth:`done` raises all of it."""
 
-    __slots__ = ("violations",)
+    __slots__ = ("default_namespace", "violations")
 
-    def __init__(self) -> None:
+    def __init__(self, default_namespace: str = DEFAULT_NAMESPACE) -> None:
+        self.default_namespace = default_namespace or DEFAULT_NAMESPACE
         self.violations: list[Violation] = []
 
     def fail(self, path: str, description: str) -> None:
@@ -61,7 +62,7 @@ class Checks:
         """Check a namespace's name; empty is the default one."""
         if value and not NAMESPACE.fullmatch(value):
             self.fail(path, "must be 1-63 of a-z, 0-9, '.', '_', '-', the first a letter or digit")
-        return value or DEFAULT_NAMESPACE
+        return value or self.default_namespace
 
     def memory_id(self, path: str, value: str) -> str:
         """Check an id and return its canonical form; empty stays empty."""

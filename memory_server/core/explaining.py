@@ -1,0 +1,80 @@
+"""Signals and explanations of a hit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memory_server.core.candidates import Candidates
+from memory_server.core.questions import Question
+from memory_server.domain.late_interaction import INT8_SCALE
+from memory_server.domain.presets import Weights
+from memory_server.domain.scoring import Ranking
+from memory_server.ports import PoolRow
+from soma_contract.recall import Explanation, Leg, LegExplanation, Signals
+from soma_contract.text.sentences import split_sentences
+
+_NORMALISED = {Leg.DENSE: "dense", Leg.KEYWORD: "keyword", Leg.LATE_INTERACTION: "late_interaction"}
+_ADJUSTMENTS = ("neighbour", "session", "actor", "date", "question", "recency", "importance", "confidence", "graph")
+
+
+def signals_of(ranking: Ranking, position: int) -> Signals:
+    """The signals of one pool member; the dense one is its plain cosine."""
+
+    def value(name: str) -> float | None:
+        column = ranking.signals.get(name)
+        return None if column is None or np.isnan(column[position]) else float(column[position])
+
+    return Signals(
+        dense=float(ranking.cosines[position]),
+        keyword=value("keyword"),
+        late_interaction=value("late_interaction"),
+        actor=value("actor"),
+        date=value("date"),
+        neighbour=value("neighbour"),
+        session=value("session"),
+        graph=value("graph"),
+        recency=value("recency"),
+        importance=value("importance"),
+        confidence=value("confidence"),
+        exact=value("exact") or None,
+    )
+
+
+def explained(
+    ranking: Ranking, position: int, row: PoolRow, question: Question, found: Candidates, weights: Weights
+) -> Explanation:
+    """Why a pool member stands where it stands: its rank and score in each leg, what was added, what matched."""
+    memory_id = row.memory.memory_id
+    shares = {
+        Leg.KEYWORD: weights.keyword,
+        Leg.DENSE: (1 - weights.keyword) * (1 - weights.late_interaction),
+        Leg.LATE_INTERACTION: (1 - weights.keyword) * weights.late_interaction,
+    }
+    legs = []
+    for leg, name in _NORMALISED.items():
+        column = ranking.signals.get(name)
+        if column is None:
+            continue
+        normalised = float(column[position])
+        raw = float(ranking.cosines[position]) if leg is Leg.DENSE else normalised
+        rank = found.ranks.get(leg, {}).get(memory_id, 0)
+        legs.append(LegExplanation(leg, rank, raw, normalised, shares[leg]))
+    if memory_id in found.ranks.get(Leg.OVERLAY, {}):
+        legs.append(LegExplanation(Leg.OVERLAY, found.ranks[Leg.OVERLAY][memory_id], 0.0, 0.0, 0.0))
+    factors = {"actor": weights.actor, "date": weights.date, "question": -weights.question, "session": weights.session}
+    adjustments = {
+        name: float(ranking.signals[name][position]) * factors.get(name, 1.0)
+        for name in _ADJUSTMENTS
+        if name in ranking.signals and not np.isnan(ranking.signals[name][position])
+    }
+    matched = [term for term, count in zip(question.terms, row.term_counts.tolist(), strict=True) if count]
+    return Explanation(tuple(legs), adjustments, _best_sentence(row, question), tuple(matched))
+
+
+def _best_sentence(row: PoolRow, question: Question) -> str:
+    """The sentence nearest to the query; the start of the text where there are no sentence vectors."""
+    sentences = split_sentences(row.memory.text)
+    vectors, query = row.vectors, question.features.vector
+    if vectors is None or query is None or len(vectors.sentences) != len(sentences) or not sentences:
+        return sentences[0] if sentences else row.memory.text[:200]
+    return sentences[int(np.argmax(vectors.sentences.astype(np.float32) @ (query / np.float32(INT8_SCALE))))]

@@ -1,0 +1,302 @@
+"""The verb *recall*: plan, candidates, one read of the truth, ranking, hits and a summary that hides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from memory_server.core.candidates import Candidates, CandidateSearch, Legs
+from memory_server.core.embedding import Embedding
+from memory_server.core.explaining import explained, signals_of
+from memory_server.core.pooling import pooled, with_token_weights
+from memory_server.core.questions import Question, Questions
+from memory_server.domain.budgets import split_deadline
+from memory_server.domain.presets import PRESETS, Weights
+from memory_server.domain.scoring import Ranking, RelevanceScorer, Scorer
+from memory_server.ports import Clock, Collection, IndexQueue, Journal, Overlay, PoolRow, RecallSource
+from soma_contract.errors import BudgetSpentError, ComponentUnavailableError, SomaError
+from soma_contract.filters import (
+    AllOf,
+    Filter,
+    NumberField,
+    NumberRange,
+    reads_payload,
+    with_default_namespace,
+)
+from soma_contract.memory import Target
+from soma_contract.recall import Hit, Leg, Recalled, RecallQuery, Summary
+from soma_contract.tenant import Tenant
+from soma_contract.tokenizer import count_tokens
+
+POOL_PER_LEG = 50
+DEFAULT_DEADLINE_S = 30.0
+_SEARCH_LEGS = (Leg.EXACT, Leg.DENSE, Leg.KEYWORD, Leg.OVERLAY, Leg.LATE_INTERACTION)
+_FRESH_S = 1.0
+
+
+@dataclass(slots=True)
+class Recalling:
+    """Finds memories; the index proposes, the truth disposes."""
+
+    journal: Journal
+    source: RecallSource
+    queue: IndexQueue
+    search: CandidateSearch
+    questions: Questions
+    embedding: Embedding
+    clock: Clock
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
+
+    async def recall(
+        self, tenant: Tenant, query: RecallQuery, *, namespace: str, deadline_s: float | None = None
+    ) -> Recalled:
+        """Return the best memories for a query, best first, and what was searched.
+
+        Raises DimensionMismatchError, MemoryNotFoundError (like), ComponentUnavailableError or
+        BudgetSpentError when nothing could be searched, or a leg was lost and ``allow_degraded`` is off.
+        """
+        started = self.clock.monotonic()
+        budgets = split_deadline(DEFAULT_DEADLINE_S if deadline_s is None else deadline_s)
+        legs = Legs(self.clock.monotonic)
+        wanted = query.legs or frozenset(_SEARCH_LEGS)
+        weights = weights_of(query, wanted)
+        filter = with_default_namespace(query.filter, namespace)
+        if query.min_relevance is not None:
+            filter = AllOf((filter, NumberRange(NumberField.RELEVANCE, low=query.min_relevance)))
+        question = await self.questions.understood(tenant, query, filter)
+        collection = await self._collection(tenant)
+        found = Candidates()
+
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self.search.overlay(tenant, filter, question, collection, legs))
+                embedding = group.create_task(
+                    self.questions.embedded(tenant, query, question, filter, budgets.embed_s)
+                    if wanted & {Leg.DENSE, Leg.LATE_INTERACTION} or query.embedding is not None
+                    else _as_is(question)
+                )
+        overlay, question = reading.result(), embedding.result()
+        await self.search.search(
+            tenant,
+            filter,
+            question,
+            collection,
+            legs,
+            found,
+            wanted=wanted,
+            limit=max(POOL_PER_LEG, query.limit),
+            exact_filter=not reads_payload(filter),
+            deadline_s=budgets.index_s,
+        )
+        if overlay is not None:
+            self._add_overlay(overlay, question, found, legs, started)
+        rows, ranking, revision = await self._ranked(tenant, query, filter, question, weights, found, legs)
+        if not legs.any_ran and Leg.EXACT not in wanted:
+            raise self._nothing_ran(legs)
+        for leg in Leg:
+            legs.skipped(leg)
+        hits = self._hits(query, question, rows, ranking, found, weights)
+        gone = await self._gone(tenant, query.recheck_ids)
+        summary = Summary(
+            legs=tuple(legs.reports.values()),
+            pending_rows=found.pending_rows,
+            considered=len(rows),
+            revision=revision,
+            gone_ids=gone,
+            tokens=sum(hit.tokens for hit in hits),
+            duration_s=self.clock.monotonic() - started,
+        )
+        if summary.degraded and not query.allow_degraded:
+            raise self._nothing_ran(legs)
+        return Recalled(hits, summary)
+
+    async def _ranked(
+        self,
+        tenant: Tenant,
+        query: RecallQuery,
+        filter: Filter,
+        question: Question,
+        weights: Weights,
+        found: Candidates,
+        legs: Legs,
+    ) -> tuple[list[PoolRow], Ranking, int]:
+        """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
+        neighbours = weights.previous > 0 or weights.following > 0 or weights.session > 0
+        started = legs.now()
+        ids = found.ids
+        rows, stats = await self.source.pool(
+            tenant,
+            filter,
+            ids,
+            terms=question.terms,
+            profile=self.embedding.profile.key,
+            neighbours=neighbours,
+            exact=question.exact,
+            exact_text=question.text,
+        )
+        if len(rows) <= query.limit and (len(rows) < len(ids) or not found.complete):
+            more = await self.journal.matching_ids(tenant, filter, query.limit + 1)
+            missing = [memory_id for memory_id in more if memory_id not in {row.memory.memory_id for row in rows}]
+            if missing:
+                rows, stats = await self.source.pool(
+                    tenant,
+                    filter,
+                    [*ids, *missing],
+                    terms=question.terms,
+                    profile=self.embedding.profile.key,
+                    neighbours=neighbours,
+                    exact=question.exact,
+                    exact_text=question.text,
+                )
+        rows = [row for row in rows if row.memory.memory_id != question.excluded]
+        exact = np.array([names(question.exact, row, question.text) for row in rows], np.bool_)
+        legs.ran(Leg.EXACT, started, int(exact.sum()))
+        pool = pooled(
+            rows,
+            stats,
+            question,
+            weights,
+            dimension=self.embedding.profile.dimension,
+            now=self.clock.now(),
+            exact=exact,
+        )
+        scorer = self.scorers.get(tenant.name) or RelevanceScorer()
+        started = legs.now()
+        ranking = scorer.rank(pool, with_token_weights(question, rows), weights)
+        if "late_interaction" in ranking.signals:
+            legs.ran(Leg.LATE_INTERACTION, started, int(pool.tokens.present.sum()))
+        elif weights.late_interaction > 0 and question.embedding_failure:
+            legs.failed(Leg.LATE_INTERACTION, started, question.embedding_failure)
+        return rows, ranking, await self.journal.revision(tenant)
+
+    def _add_overlay(self, overlay: Overlay, question: Question, found: Candidates, legs: Legs, started: float) -> None:
+        found.pending_rows = overlay.pending_rows
+        proposed = list(overlay.keyword_ids)
+        vector = question.features.vector
+        if vector is not None and len(overlay.vector_ids):
+            best = np.argsort(-(overlay.vectors @ vector), kind="stable")[:POOL_PER_LEG]
+            proposed += [overlay.vector_ids[position] for position in best]
+        proposed += [memory.memory_id for memory in overlay.unembedded]
+        found.add(Leg.OVERLAY, proposed)
+        if overlay.truncated:
+            legs.failed(Leg.OVERLAY, started, "OVERLAY_TRUNCATED", candidates=len(proposed))
+        else:
+            legs.ran(Leg.OVERLAY, started, len(proposed))
+
+    def _hits(
+        self,
+        query: RecallQuery,
+        question: Question,
+        rows: Sequence[PoolRow],
+        ranking: Ranking,
+        found: Candidates,
+        weights: Weights,
+    ) -> tuple[Hit, ...]:
+        hits: list[Hit] = []
+        spent = 0
+        for position in ranking.order.tolist():
+            if len(hits) >= query.limit:
+                break
+            is_exact = bool(ranking.signals["exact"][position])
+            if query.min_score is not None and ranking.cosines[position] < query.min_score and not is_exact:
+                continue
+            row = rows[position]
+            tokens = 0
+            if query.token_budget:
+                tokens = count_tokens(row.memory.text)
+                if spent + tokens > query.token_budget:
+                    continue
+                spent += tokens
+            hits.append(
+                Hit(
+                    memory=row.memory,
+                    score=float(ranking.scores[position]),
+                    signals=signals_of(ranking, position),
+                    tokens=tokens,
+                    explanation=(
+                        explained(ranking, position, row, question, found, weights) if query.explain else None
+                    ),
+                )
+            )
+        return tuple(hits)
+
+    async def _gone(self, tenant: Tenant, ids: Sequence[str]) -> tuple[str, ...]:
+        if not ids:
+            return ()
+        live = await self.journal.get(tenant, [Target(memory_id=memory_id) for memory_id in ids])
+        return tuple(memory_id for memory_id, memory in zip(ids, live, strict=True) if memory is None)
+
+    async def _collection(self, tenant: Tenant) -> Collection:
+        kept = self._collections.get(tenant)
+        if kept is not None and self.clock.monotonic() - kept[0] < _FRESH_S:
+            return kept[1]
+        profile = self.embedding.profile
+        collection = await self.queue.active_collection(tenant, profile.key, profile.dimension)
+        self._collections[tenant] = (self.clock.monotonic(), collection)
+        self._collections.move_to_end(tenant)
+        while len(self._collections) > 10_000:
+            self._collections.popitem(last=False)
+        return collection
+
+    def forget_collections(self) -> None:
+        """Look up collections anew; called when one was lost or switched."""
+        self._collections.clear()
+
+    def _nothing_ran(self, legs: Legs) -> SomaError:
+        causes = [report.cause for report in legs.reports.values() if report.cause]
+        if causes and all(cause.startswith("BUDGET_SPENT") for cause in causes):
+            return BudgetSpentError(stage="index")
+        component = causes[0].partition(":")[2] if causes else "index"
+        return ComponentUnavailableError(component=component or "index", retry_after_s=1.0)
+
+
+def weights_of(query: RecallQuery, wanted: frozenset[Leg]) -> Weights:
+    """The preset's weights with the options a query sets itself."""
+    options = {
+        name: value
+        for name in ("recency", "importance", "graph", "diversity", "confidence")
+        if (value := getattr(query.ranking, name)) is not None
+    }
+    weights = replace(PRESETS[query.preset.value], **options)
+    if Leg.LATE_INTERACTION not in wanted:
+        weights = replace(weights, late_interaction=0.0)
+    return weights
+
+
+def names(target: Target | None, row: PoolRow, text: str) -> bool:
+    """Whether the query names this row outright: by id, key, coordinate or verbatim text."""
+    memory = row.memory
+    if text and memory.text == text:
+        return True
+    if target is None:
+        return False
+    if target.memory_id:
+        return memory.memory_id == target.memory_id
+    if target.key:
+        return memory.key == target.key and memory.namespace == target.namespace
+    return memory.coordinate == target.coordinate and memory.namespace == target.namespace
+
+
+async def _as_is(question: Question) -> Question:
+    return question
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """Let the first error of a task group leave as itself, so that it keeps its code."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,1 @@
+"""The memory server's services: each method converts, calls the core, converts back."""

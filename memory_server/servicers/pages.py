@@ -1,0 +1,54 @@
+"""Pages that fit an answer, and the tokens that open the next one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from soma_contract.errors import PageTokenInvalidError
+from soma_contract.limits import LIMITS
+from soma_contract.tenant import Tenant
+
+_FRAMING = 16
+"""Bytes a repeated message may cost beyond its own size."""
+
+
+def fitting(sizes: Sequence[int], budget: int = LIMITS.response_bytes) -> int:
+    """How many of the first sizes fit the budget together; at least one."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size + _FRAMING
+        if total > budget and count:
+            return count
+    return len(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryToken:
+    """Where a page of versions starts, bound to the tenant and the memory."""
+
+    bound: str
+    before: int | None
+
+    @classmethod
+    def parse(cls, token: str, tenant: Tenant, memory_id: str) -> HistoryToken:
+        """Read a token; empty is the first page.  Raises PageTokenInvalidError."""
+        named = f"{tenant.name}\0{memory_id}"
+        bound = hashlib.blake2b(named.encode(), digest_size=12, person=b"soma-history").hexdigest()
+        if not token:
+            return cls(bound, None)
+        try:
+            told, before = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        except (ValueError, Base64Error, TypeError):
+            raise PageTokenInvalidError from None
+        if told != bound or not isinstance(before, int) or before < 1:
+            raise PageTokenInvalidError
+        return cls(bound, before)
+
+    def following(self, last_version: int) -> str:
+        """The token of the page after one that ended with this version."""
+        return urlsafe_b64encode(json.dumps([self.bound, last_version]).encode()).decode().rstrip("=")
