@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from memory_server.core.vector_codec import unpacked
+from memory_server.core.vector_codec import packed, unpacked
 from memory_server.ports import Cache, Embedder, IndexJob, StoredVectors
 from soma_contract.embedders.base import Embedding as Embedded
 from soma_contract.embedders.base import EmbeddingProfile, Priority, embedding_key

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from memory_server.ports import Cache, Journal, Listing, MemoryPage
+from memory_server.ports import Cache, Journal, Listing, MemoryPage, MemoryVersion
 from soma_contract.errors import MemoryNotFoundError, PageTokenInvalidError, SomaError, UnavailableError
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
@@ -50,7 +50,7 @@ class Reading:
         return await self.journal.get(tenant, targets)
 
     async def list_memories(self, tenant: Tenant, listing: Listing, page_token: str) -> tuple[MemoryPage, str]:
-        """Return a page and the token of the next one.
+        """Return a page and the token of the next one; a page that outgrows an answer is cut short.
 
         Raises PageTokenInvalidError for a token that was not made for the same tenant and listing.
         """
@@ -61,7 +61,9 @@ class Reading:
         token = _token(page.next_after, fingerprint) if page.next_after else ""
         return page, token
 
-    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
+    async def history(
+        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
+    ) -> list[MemoryVersion]:
         """Return the kept versions, newest first.  Raises MemoryNotFoundError when there are none."""
         versions = await self.journal.history(tenant, memory_id, before_version=before_version, limit=limit)
         if not versions and before_version is None:

@@ -9,10 +9,11 @@ from memory_server.core.deleting import Deleting
 from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
 from memory_server.core.writing import Writing
-from memory_server.core.writing_streams import WritingStream
 from memory_server.ports import Listing
 from memory_server.servicers.pages import HistoryToken, fitting
+from memory_server.servicers.writing_streams import WritingStream
 from rpckit.call import CallContext, current_call, current_tenant
+from rpckit.interceptors.admission import Drain
 from soma.common.v1 import types_pb2 as common
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1 import memory_service_pb2_grpc as rpc
@@ -45,11 +46,14 @@ _ORDERS = {
 class MemoryServicer(rpc.MemoryServiceServicer):
     """Memories of the calling tenant, from the truth and the index."""
 
-    def __init__(self, writing: Writing, reading: Reading, recalling: Recalling, deleting: Deleting) -> None:
+    def __init__(
+        self, writing: Writing, reading: Reading, recalling: Recalling, deleting: Deleting, drain: Drain
+    ) -> None:
         self._writing = writing
         self._reading = reading
         self._recalling = recalling
         self._deleting = deleting
+        self._drain = drain
 
     async def Remember(self, request: pb.RememberRequest, context: Any) -> pb.RememberResponse:
         call, checks = begin()
@@ -60,12 +64,13 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         )
         return remembered_to_pb(written, Durability.STORED)
 
-    async def RememberMany(
+    async def RememberMany(  # type: ignore[override] # a coroutine that writes is a stream handler too
         self, request_iterator: AsyncIterator[pb.RememberManyRequest], context: Any
-    ) -> AsyncIterator[pb.RememberManyResponse]:
-        stream = WritingStream(self._writing, current_tenant(), current_call())
-        async for answer in stream.answers(request_iterator):
-            yield answer
+    ) -> None:
+        async def store(request: pb.RememberRequest) -> pb.RememberResponse:
+            return await self.Remember(request, context)
+
+        await WritingStream(store, context.write, self._drain.started).run(request_iterator)
 
     async def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
         _, checks = begin()
@@ -154,7 +159,7 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         listing = listing_from_pb(request, checks)
         view = view_from_pb(request.view, checks, "view")
         checks.done()
-        page, token = await self._reading.list_memories(current_tenant(), listing, request.page_token, view)
+        page, token = await self._reading.list_memories(current_tenant(), listing, request.page_token)
         return pb.ListResponse(memories=[memory_to_pb(memory, view) for memory in page.memories], next_page_token=token)
 
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
