@@ -47,3 +47,8 @@ def truncate(text: str, max_tokens: int) -> str:
         kept -= 1
     # A single word longer than the budget is cut between its pieces.
     return text[: encoding.offsets[(kept or max_tokens) - 1][1]]
+
+
+def token_text(token_id: int) -> str:
+    """The word piece of an id as the vocabulary spells it (``##`` continues a word); "" for an unknown id."""
+    return shared_tokenizer().id_to_token(int(token_id)) or ""

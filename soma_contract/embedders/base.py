@@ -98,7 +98,7 @@ class Embedder(Protocol):
     ) -> None: ...
 
 
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale each row (last axis) to unit norm; a row of zeros becomes the first axis, so a norm is always 1."""
     wide = rows.astype(np.float64)
     # Two steps: squaring could overflow or vanish where the values themselves are fine.

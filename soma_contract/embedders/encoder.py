@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from soma_contract.embedders.graph import MAX_LENGTH
+from soma_contract.embedders.graph import HIDDEN, MAX_LENGTH
 from soma_contract.tokenizer import shared_tokenizer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-BATCH_TOKENS = 1_024
+BATCH_TOKENS = 512
 """Padded tokens of one run: enough to fill the matrix kernels, few enough to stay in the processor's cache."""
+WINDOW = MAX_LENGTH - 2
+MAX_WINDOWS = 8
+"""How much of a long text token vectors are taken from; its dense vector is that of the first window."""
 
 Pieces = Sequence[int]
 """The word pieces of a text as the model takes them: with the markers at both ends, at most 256."""
@@ -44,21 +47,31 @@ class Encoder:
         vocabulary = self._tokenizer.get_vocab()
         self._first, self._last = vocabulary["[CLS]"], vocabulary["[SEP]"]
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Word pieces and their ids."""
+        return self._tokenizer.get_vocab()
+
     def pieces(self, text: str) -> list[int]:
         """Cut ``text`` into the pieces the model takes; what exceeds its 256 is left out."""
+        return self.windows(text, 1)[0]
+
+    def windows(self, text: str, limit: int = MAX_WINDOWS) -> list[list[int]]:
+        """Cut ``text`` into rows of pieces that together cover it, up to ``limit``; at least one, maybe empty."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self._first, *ids[: MAX_LENGTH - 2], self._last]
+        starts = range(0, min(max(len(ids), 1), limit * WINDOW), WINDOW)
+        return [[self._first, *ids[start : start + WINDOW], self._last] for start in starts]
 
     def dense(self, rows: Sequence[Pieces]) -> NDArray[np.float32]:
         """Embed rows of pieces: float32 (rows, 384), unit norm."""
-        out = np.zeros((len(rows), 384), np.float32)
+        out = np.zeros((len(rows), HIDDEN), np.float32)
         for batch in _batches(rows):
             (out[batch],) = self._session.run(["dense"], _padded([rows[index] for index in batch]))
         return out
 
     def hidden(self, rows: Sequence[Pieces]) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         """Embed rows of pieces, and give each row's last hidden states: float32 (pieces, 384), not normed."""
-        out = np.zeros((len(rows), 384), np.float32)
+        out = np.zeros((len(rows), HIDDEN), np.float32)
         states: list[NDArray[np.float32]] = [out] * len(rows)
         for batch in _batches(rows):
             out[batch], hidden = self._session.run(["dense", "hidden"], _padded([rows[index] for index in batch]))
