@@ -45,3 +45,13 @@ KEYWORDS: dict[str, frozenset[str]] = {
 def languages_with(word: str) -> set[str]:
     """The languages in which a word is reserved."""
     return {language for language, words in KEYWORDS.items() if word in words}
+
+
+TAKEN: frozenset[str] = words(
+    """
+    reset string descriptor proto_message proto_reflect proto_methods
+    class all_fields cached_size default_instance_for_type initialization_error_string parser_for_type serialized_size
+    unknown_fields
+    """
+)
+"""Field names that collide with methods of every generated message: of Go in the first line, then of Java."""

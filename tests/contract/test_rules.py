@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from soma_contract.errors import Code
 from soma_contract.limits import Limits
 from tests.contract.conftest import Contract
-from tests.contract.keywords import KEYWORDS, languages_with
+from tests.contract.keywords import KEYWORDS, TAKEN, languages_with
 
 _SNAKE_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -59,6 +59,10 @@ def test_no_name_is_a_keyword_of_a_language_we_serve(contract: Contract) -> None
     clashes = {name: found for name in names if (found := set().union(*map(languages_with, spellings(name))))}
 
     assert clashes == {}
+
+
+def test_no_field_is_renamed_by_a_generator(contract: Contract) -> None:
+    assert {name for name, field in contract.fields() if field.name in TAKEN} == set()
 
 
 def test_the_keyword_check_knows_each_language() -> None:

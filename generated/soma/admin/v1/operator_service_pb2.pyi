@@ -483,7 +483,7 @@ class WhoAmIResponse(google.protobuf.message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     TENANTS_FIELD_NUMBER: builtins.int
     SCOPES_FIELD_NUMBER: builtins.int
-    NAMESPACE_IDS_FIELD_NUMBER: builtins.int
+    NAMESPACES_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     PERSONA_ID_FIELD_NUMBER: builtins.int
     SESSION_ID_FIELD_NUMBER: builtins.int
@@ -505,7 +505,7 @@ class WhoAmIResponse(google.protobuf.message.Message):
         """Its scopes, sorted."""
 
     @property
-    def namespace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Namespaces it is confined to, exact or ending in *; empty means all."""
 
     @property
@@ -523,7 +523,7 @@ class WhoAmIResponse(google.protobuf.message.Message):
         tenant: builtins.str = ...,
         tenants: collections.abc.Iterable[builtins.str] | None = ...,
         scopes: collections.abc.Iterable[builtins.str] | None = ...,
-        namespace_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        namespaces: collections.abc.Iterable[builtins.str] | None = ...,
         expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         persona_id: builtins.str = ...,
         session_id: builtins.str = ...,
@@ -531,7 +531,7 @@ class WhoAmIResponse(google.protobuf.message.Message):
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expire_time", b"expire_time", "verdict_age", b"verdict_age"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["credential_id", b"credential_id", "expire_time", b"expire_time", "namespace_ids", b"namespace_ids", "persona_id", b"persona_id", "scopes", b"scopes", "session_id", b"session_id", "tenant", b"tenant", "tenants", b"tenants", "verdict_age", b"verdict_age"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["credential_id", b"credential_id", "expire_time", b"expire_time", "namespaces", b"namespaces", "persona_id", b"persona_id", "scopes", b"scopes", "session_id", b"session_id", "tenant", b"tenant", "tenants", b"tenants", "verdict_age", b"verdict_age"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___WhoAmIResponse: typing_extensions.TypeAlias = WhoAmIResponse

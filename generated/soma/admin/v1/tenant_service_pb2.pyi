@@ -694,7 +694,7 @@ class ApiKey(google.protobuf.message.Message):
     LABEL_FIELD_NUMBER: builtins.int
     TENANTS_FIELD_NUMBER: builtins.int
     SCOPES_FIELD_NUMBER: builtins.int
-    NAMESPACE_IDS_FIELD_NUMBER: builtins.int
+    NAMESPACES_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     REVOKE_TIME_FIELD_NUMBER: builtins.int
@@ -718,7 +718,7 @@ class ApiKey(google.protobuf.message.Message):
         """Its scopes, sorted."""
 
     @property
-    def namespace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Namespaces it is confined to, exact or a prefix ending in *; empty means all."""
 
     @property
@@ -744,7 +744,7 @@ class ApiKey(google.protobuf.message.Message):
         label: builtins.str = ...,
         tenants: collections.abc.Iterable[builtins.str] | None = ...,
         scopes: collections.abc.Iterable[builtins.str] | None = ...,
-        namespace_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        namespaces: collections.abc.Iterable[builtins.str] | None = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         revoke_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
@@ -754,7 +754,7 @@ class ApiKey(google.protobuf.message.Message):
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time", "use_time", b"use_time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "key_id", b"key_id", "label", b"label", "namespace_ids", b"namespace_ids", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "scopes", b"scopes", "tenants", b"tenants", "use_time", b"use_time"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "key_id", b"key_id", "label", b"label", "namespaces", b"namespaces", "revoke_time", b"revoke_time", "rotated_from_key_id", b"rotated_from_key_id", "scopes", b"scopes", "tenants", b"tenants", "use_time", b"use_time"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ApiKey: typing_extensions.TypeAlias = ApiKey
@@ -767,7 +767,7 @@ class CreateKeyRequest(google.protobuf.message.Message):
 
     TENANTS_FIELD_NUMBER: builtins.int
     SCOPES_FIELD_NUMBER: builtins.int
-    NAMESPACE_IDS_FIELD_NUMBER: builtins.int
+    NAMESPACES_FIELD_NUMBER: builtins.int
     LABEL_FIELD_NUMBER: builtins.int
     TTL_FIELD_NUMBER: builtins.int
     label: builtins.str
@@ -781,7 +781,7 @@ class CreateKeyRequest(google.protobuf.message.Message):
         """Its scopes, at most 32; empty means memory:read and memory:write."""
 
     @property
-    def namespace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Namespaces it is confined to, at most 256, exact or a prefix ending in *; empty means all."""
 
     @property
@@ -793,13 +793,13 @@ class CreateKeyRequest(google.protobuf.message.Message):
         *,
         tenants: collections.abc.Iterable[builtins.str] | None = ...,
         scopes: collections.abc.Iterable[builtins.str] | None = ...,
-        namespace_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        namespaces: collections.abc.Iterable[builtins.str] | None = ...,
         label: builtins.str = ...,
         ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["ttl", b"ttl"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["label", b"label", "namespace_ids", b"namespace_ids", "scopes", b"scopes", "tenants", b"tenants", "ttl", b"ttl"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["label", b"label", "namespaces", b"namespaces", "scopes", b"scopes", "tenants", b"tenants", "ttl", b"ttl"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___CreateKeyRequest: typing_extensions.TypeAlias = CreateKeyRequest
@@ -1027,7 +1027,7 @@ class AuthenticateResponse(google.protobuf.message.Message):
     TENANTS_FIELD_NUMBER: builtins.int
     SUSPENDED_TENANTS_FIELD_NUMBER: builtins.int
     SCOPES_FIELD_NUMBER: builtins.int
-    NAMESPACE_IDS_FIELD_NUMBER: builtins.int
+    NAMESPACES_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     FRESH_FOR_FIELD_NUMBER: builtins.int
     USABLE_FOR_FIELD_NUMBER: builtins.int
@@ -1048,7 +1048,7 @@ class AuthenticateResponse(google.protobuf.message.Message):
         """Its scopes."""
 
     @property
-    def namespace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Namespaces it is confined to, exact or a prefix ending in *; empty means all."""
 
     @property
@@ -1071,14 +1071,14 @@ class AuthenticateResponse(google.protobuf.message.Message):
         tenants: collections.abc.Iterable[builtins.str] | None = ...,
         suspended_tenants: collections.abc.Iterable[builtins.str] | None = ...,
         scopes: collections.abc.Iterable[builtins.str] | None = ...,
-        namespace_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        namespaces: collections.abc.Iterable[builtins.str] | None = ...,
         expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         fresh_for: google.protobuf.duration_pb2.Duration | None = ...,
         usable_for: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expire_time", b"expire_time", "fresh_for", b"fresh_for", "usable_for", b"usable_for"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["credential_id", b"credential_id", "expire_time", b"expire_time", "fresh_for", b"fresh_for", "namespace_ids", b"namespace_ids", "scopes", b"scopes", "suspended_tenants", b"suspended_tenants", "tenants", b"tenants", "usable_for", b"usable_for", "verdict", b"verdict"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["credential_id", b"credential_id", "expire_time", b"expire_time", "fresh_for", b"fresh_for", "namespaces", b"namespaces", "scopes", b"scopes", "suspended_tenants", b"suspended_tenants", "tenants", b"tenants", "usable_for", b"usable_for", "verdict", b"verdict"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___AuthenticateResponse: typing_extensions.TypeAlias = AuthenticateResponse
@@ -1201,7 +1201,7 @@ class RetentionPolicy(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SCHEMA_TYPES_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
-    NAMESPACE_IDS_FIELD_NUMBER: builtins.int
+    NAMESPACES_FIELD_NUMBER: builtins.int
     MAX_AGE_FIELD_NUMBER: builtins.int
     MAX_ITEMS_FIELD_NUMBER: builtins.int
     MIN_RELEVANCE_FIELD_NUMBER: builtins.int
@@ -1229,7 +1229,7 @@ class RetentionPolicy(google.protobuf.message.Message):
         """Only memories of these kinds; empty means all."""
 
     @property
-    def namespace_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def namespaces(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only memories of these namespaces, at most 256; empty means all."""
 
     @property
@@ -1246,7 +1246,7 @@ class RetentionPolicy(google.protobuf.message.Message):
         name: builtins.str = ...,
         schema_types: collections.abc.Iterable[builtins.str] | None = ...,
         kinds: collections.abc.Iterable[soma.memory.v1.memory_pb2.Kind.ValueType] | None = ...,
-        namespace_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        namespaces: collections.abc.Iterable[builtins.str] | None = ...,
         max_age: google.protobuf.duration_pb2.Duration | None = ...,
         max_items: builtins.int | None = ...,
         min_relevance: builtins.float | None = ...,
@@ -1256,7 +1256,7 @@ class RetentionPolicy(google.protobuf.message.Message):
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_items", b"_max_items", "_max_versions", b"_max_versions", "_min_relevance", b"_min_relevance", "max_age", b"max_age", "max_items", b"max_items", "max_versions", b"max_versions", "min_relevance", b"min_relevance", "stale_after", b"stale_after"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_items", b"_max_items", "_max_versions", b"_max_versions", "_min_relevance", b"_min_relevance", "dry_run", b"dry_run", "kinds", b"kinds", "max_age", b"max_age", "max_items", b"max_items", "max_versions", b"max_versions", "min_relevance", b"min_relevance", "name", b"name", "namespace_ids", b"namespace_ids", "schema_types", b"schema_types", "stale_after", b"stale_after"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_items", b"_max_items", "_max_versions", b"_max_versions", "_min_relevance", b"_min_relevance", "dry_run", b"dry_run", "kinds", b"kinds", "max_age", b"max_age", "max_items", b"max_items", "max_versions", b"max_versions", "min_relevance", b"min_relevance", "name", b"name", "namespaces", b"namespaces", "schema_types", b"schema_types", "stale_after", b"stale_after"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_items: typing_extensions.TypeAlias = typing.Literal["max_items"]
     _WhichOneofArgType__max_items: typing_extensions.TypeAlias = typing.Literal["_max_items", b"_max_items"]

@@ -892,9 +892,9 @@ class ConfigureRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RULES_FIELD_NUMBER: builtins.int
-    RESET_FIELD_NUMBER: builtins.int
-    reset: builtins.bool
-    """First set everything back to the defaults."""
+    FROM_DEFAULTS_FIELD_NUMBER: builtins.int
+    from_defaults: builtins.bool
+    """Start from the defaults instead of the rules in force."""
     @property
     def rules(self) -> Global___WorkingMemoryRules:
         """The rules to change; absent fields stay as they are."""
@@ -903,11 +903,11 @@ class ConfigureRequest(google.protobuf.message.Message):
         self,
         *,
         rules: Global___WorkingMemoryRules | None = ...,
-        reset: builtins.bool = ...,
+        from_defaults: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["rules", b"rules"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["reset", b"reset", "rules", b"rules"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["from_defaults", b"from_defaults", "rules", b"rules"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ConfigureRequest: typing_extensions.TypeAlias = ConfigureRequest
