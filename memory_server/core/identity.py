@@ -136,7 +136,7 @@ class Identity:
         record = KeyRecord(
             key_id=key_id,
             tenants=tuple(tenants),
-            scopes=tuple(scopes) or ("*",),
+            scopes=tuple(scopes),
             label=label,
             created_at=self.clock.now(),
             expires_at=expires_at,

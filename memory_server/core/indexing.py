@@ -14,6 +14,9 @@ from soma_contract.errors import Code, SomaError
 
 _log = logging.getLogger("soma.indexing")
 
+MAX_PAUSE_S = 3_600.0
+"""An indexer paused and forgotten resumes after this long."""
+
 
 @dataclass(slots=True)
 class Indexing:
@@ -26,23 +29,33 @@ class Indexing:
     lease_s: float = 60.0
     poll_s: float = 0.2
     _hint: asyncio.Event = field(default_factory=asyncio.Event)
-    _paused: bool = False
+    _paused_until: float = 0.0
 
     def hint(self) -> None:
         """Say that there may be new jobs; polling finds them anyway."""
         self._hint.set()
 
-    def pause(self, paused: bool) -> None:
-        """Stop or resume claiming jobs."""
-        self._paused = paused
+    @property
+    def paused(self) -> bool:
+        """Whether no jobs are claimed now."""
+        return asyncio.get_running_loop().time() < self._paused_until
+
+    def pause(self, paused: bool, max_s: float | None = None) -> float | None:
+        """Stop claiming jobs, for at most ``max_s`` seconds (an hour if not given), or resume.
+
+        Returns the seconds until it resumes by itself.
+        """
+        seconds = min(max_s or MAX_PAUSE_S, MAX_PAUSE_S) if paused else None
+        self._paused_until = asyncio.get_running_loop().time() + seconds if seconds else 0.0
         self._hint.set()
+        return seconds
 
     async def run(self) -> None:
         """Index for ever; ends only by cancellation.  A failing store is retried with backoff."""
         backoff_s = self.poll_s
         while True:
             try:
-                done = 0 if self._paused else await self.step()
+                done = 0 if self.paused else await self.step()
             except SomaError as error:
                 _log.warning("indexing waits: %s", error, extra={"reason": error.reason})
                 backoff_s = min(backoff_s * 2, 5.0)
