@@ -20,7 +20,6 @@ _log = logging.getLogger("soma_embedded")
 
 POLL_S = 0.02
 READY_WITHIN_S = 60.0
-FIRST_START_ATTEMPTS = 4
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 CALM_AFTER_S = 30.0
@@ -73,13 +72,12 @@ class Child:
         self._unwanted.clear()
         async with self._changing:
             delay_s = FIRST_DELAY_S
-            for attempt in range(1, FIRST_START_ATTEMPTS + 1):
+            for left in reversed(range(self.program.first_attempts)):
                 try:
                     await self._begin(State.STARTING)
                     break
                 except StartError:
-                    # What a killed predecessor held (its shared memory, its port) may take a moment to be let go.
-                    if attempt == FIRST_START_ATTEMPTS or self.pid is not None or self._unwanted.is_set():
+                    if left == 0 or self.pid is not None or self._unwanted.is_set():
                         await self._end()
                         raise
                 await self._pause(delay_s)
@@ -167,7 +165,10 @@ class Child:
         """Starts the process and returns when it answers; raises StartError."""
         self.state = state
         self._ready.clear()
-        command = await self.program.prepare()
+        try:
+            command = await self.program.prepare()
+        except OSError as error:
+            raise StartError(self.name, f"cannot be prepared: {error}", self._directory.log(self.name)) from error
         log = self._directory.log(self.name)
         if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
             log.rename(log.with_suffix(".log.1"))

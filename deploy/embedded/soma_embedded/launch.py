@@ -43,9 +43,15 @@ def give_up_root(uid: int, gid: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setgid(gid)
-    os.setuid(uid)
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    except PermissionError:
+        sys.exit(
+            f"root may not become user {uid} here (CAP_SETUID and CAP_SETGID are missing), and Postgres refuses to run "
+            "as root: run everything as an ordinary user"
+        )
     if libc is None:
         return
     header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)

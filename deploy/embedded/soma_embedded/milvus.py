@@ -28,6 +28,7 @@ class Milvus:
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
     stop_grace_s = 5.0
+    first_attempts = 4
 
     def __init__(self, directory: DataDirectory, port: int) -> None:
         self.port = port

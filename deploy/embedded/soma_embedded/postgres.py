@@ -38,6 +38,7 @@ class Postgres:
     stop_signal: int = signal.SIGINT  # ends open sessions, writes a checkpoint
     death_signal: int = signal.SIGQUIT  # ends at once with its children; recovers from the log at the next start
     stop_grace_s = 15.0
+    first_attempts = 4
 
     def __init__(self, directory: DataDirectory, port: int, *, fsync: bool = True) -> None:
         self.port = port

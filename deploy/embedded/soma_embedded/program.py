@@ -38,6 +38,8 @@ class Program(Protocol):
     death_signal: int
     """What the kernel sends it when the supervisor is gone (Linux)."""
     stop_grace_s: float
+    first_attempts: int
+    """How often the first start is tried: what a killed predecessor of a store held may take a moment to be let go."""
 
     async def prepare(self) -> Command:
         """Called before every start: makes what it needs on disk and clears what a crash left."""

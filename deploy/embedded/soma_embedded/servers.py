@@ -22,6 +22,7 @@ class SomaServer:
 
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
+    first_attempts = 1
 
     def __init__(
         self,

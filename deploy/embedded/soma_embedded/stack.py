@@ -44,11 +44,16 @@ class EmbeddedStack:
 
     An async context manager; entering returns when both servers say through their health that they serve, and
     raises what EmbeddedStores raises, or AddressInUseError. Leaving stops brain, memory server, stores, in that order.
+    Making one raises EmbeddedError for a malformed address.
     """
 
     def __init__(self, directory: Path, settings: StackSettings | None = None) -> None:
         self.directory = DataDirectory(directory)
         self.settings = settings or StackSettings()
+        self.memory_address = self.settings.memory_address
+        self.brain_address = self.settings.brain_address
+        for server, address in (("memory", self.memory_address), ("brain", self.brain_address)):
+            _parsed(server, address)
         self.stores = EmbeddedStores(self.directory, fsync=self.settings.fsync)
         self.tenant = DEVELOPMENT_TENANT
         self.children: dict[str, Child] = {}
@@ -130,12 +135,17 @@ class EmbeddedStack:
         }
 
 
+def _parsed(server: str, address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise EmbeddedError(f"--{server}-address {address!r} is not of the form host:port")
+    return host, int(port)
+
+
 def _listening(server: str, address: str) -> tuple[str, int]:
     """An address with its port decided, and that port; raises AddressInUseError."""
-    host, _, port_text = address.rpartition(":")
-    if not host or not port_text.isdigit():
-        raise EmbeddedError(f"--{server}-address {address!r} is not of the form host:port")
-    port = int(port_text) or free_port()
+    host, wanted = _parsed(server, address)
+    port = wanted or free_port()
     if not is_free(port):
         raise AddressInUseError(server, address)
     return f"{host}:{port}", port
