@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+from brain_server.domain.entry import Entry
+from soma_contract.tenant import Tenant
 
 
 class Clock(Protocol):
@@ -39,6 +44,79 @@ class BreakerMetrics(Protocol):
         """A call was not made because a breaker is open."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxContents:
+    """What an outbox's file held when it was opened, oldest entry first."""
+
+    entries: tuple[Entry, ...] = ()
+    epochs: dict[str, int] = field(default_factory=dict)
+    last_sequence: int = 0
+
+
+class OutboxFile(Protocol):
+    """Where the outbox keeps its entries; what an awaited method did survives a power cut."""
+
+    @property
+    def brain_id(self) -> str:
+        """The name of this brain."""
+
+    async def load(self) -> OutboxContents:
+        """Return everything that is kept, without payloads."""
+
+    def append(self, entry: Entry, payload: bytes) -> asyncio.Future[None]:
+        """Begin to keep a new entry, in the order of the calls; what it returns is done after the fsync.
+
+        That raises OutboxFullError on a full disk, ComponentUnavailableError on a broken one.
+        """
+
+    async def payload(self, entry: Entry) -> bytes:
+        """Return the payload of a kept entry."""
+
+    def digest(self, content: bytes) -> bytes:
+        """Return 16 bytes that tell contents apart and reveal nothing."""
+
+    def settle(self, entry: Entry) -> None:
+        """Drop a delivered entry soon; if that is lost it is delivered again, which is harmless."""
+
+    def mark(self, entry: Entry) -> None:
+        """Write down an entry's state, attempts and rejection soon."""
+
+    async def remark(self, entry: Entry) -> None:
+        """Write down an entry's state, attempts and rejection."""
+
+    async def discard(self, entry: Entry) -> None:
+        """Drop an entry."""
+
+    async def fence(self, tenant: Tenant, epoch: int) -> None:
+        """Set a tenant's erasure epoch and drop its entries of earlier ones."""
+
+    def free_bytes(self) -> int:
+        """Return how much space is left for more."""
+
+
+class OutboxMetrics(Protocol):
+    """Where the outbox reports; no tenant is ever named."""
+
+    def outbox_changed(self, pending: int, dead: int) -> None:
+        """The number of pending entries or dead letters changed."""
+
+    def outbox_refused(self, scope: str) -> None:
+        """A write was refused because of a bound: "rows", "bytes" or "disk"."""
+
+    def outbox_delivered(self, operation: str, waited_s: float) -> None:
+        """An entry was stored, this long after it was appended."""
+
+    def outbox_died(self, operation: str, reason: str) -> None:
+        """An entry went to the dead-letter list."""
+
+
+class Sender(Protocol):
+    """The way of one entry to the long-term memory."""
+
+    async def send(self, entry: Entry, payload: bytes) -> Any:
+        """Store it and return the answer; raises SomaError. Sending twice has the effect of once."""
+
+
 class NoMetrics:
     """Reports nothing."""
 
@@ -46,4 +124,16 @@ class NoMetrics:
         """Ignore it."""
 
     def breaker_refused(self, component: str, level: str, method: str) -> None:
+        """Ignore it."""
+
+    def outbox_changed(self, pending: int, dead: int) -> None:
+        """Ignore it."""
+
+    def outbox_refused(self, scope: str) -> None:
+        """Ignore it."""
+
+    def outbox_delivered(self, operation: str, waited_s: float) -> None:
+        """Ignore it."""
+
+    def outbox_died(self, operation: str, reason: str) -> None:
         """Ignore it."""

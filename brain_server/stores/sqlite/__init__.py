@@ -1,0 +1,1 @@
+"""One SQLite file a brain: the outbox and working memory, on one fsync."""
