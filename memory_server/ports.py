@@ -7,14 +7,14 @@ Every store method takes the tenant first.  Each port has a full in-memory twin 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from soma_contract.embedders.base import Embedder as Embedder
 from soma_contract.errors import SomaError
 from soma_contract.filters import Filter
-from soma_contract.memory import Command, Memory, Origin, Target, Written
+from soma_contract.memory import Command, Memory, Origin, Target, View, Written
 from soma_contract.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -26,6 +26,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class KeywordTerms:
+    """What keyword search knows of a text: distinct ``terms`` with their ``counts``, and how many in all.
+
+    ``keyword_text`` is what was analysed, for an index that analyses itself.
+    """
+
+    terms: tuple[str, ...]
+    counts: tuple[int, ...]
+    length: int
+    keyword_text: str
+
+
+class Analyse(Protocol):
+    """Reads the keyword terms of a memory; the same memory gives the same terms everywhere."""
+
+    def __call__(self, memory: Memory) -> KeywordTerms:
+        """Return the terms of actor, text and date."""
+        ...
+
+
+LISTING_ORDERS = ("memory_id", "key", "created_at", "updated_at", "occurred_at", "importance", "relevance")
+"""What a list can be ordered by; memories without the value come first, in descending order last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """One page of a list: ordered by (the order's field, id); ``after`` is the last page's end."""
 
@@ -34,6 +59,7 @@ class Listing:
     order: str = "memory_id"
     descending: bool = False
     after: tuple[str, ...] = ()
+    view: View = View.BASIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +68,14 @@ class MemoryPage:
 
     memories: tuple[Memory, ...]
     next_after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryVersion:
+    """A memory as it was in one version; ``forgotten`` marks a deletion."""
+
+    memory: Memory
+    forgotten: bool = False
 
 
 class Journal(Protocol):
@@ -59,22 +93,38 @@ class Journal(Protocol):
         """Commit commands in order; each answers what it did or why it was refused.
 
         Concurrent calls of one tenant may share a transaction.  With ``atomic`` the first refusal
-        refuses them all and is raised.  Raises ComponentUnavailableError when nothing was decided.
+        refuses them all and is raised.  Raises BudgetSpentError when ``deadline_s`` seconds were not
+        enough and ComponentUnavailableError when the store is away; either way the same commands with
+        the same request ids can be repeated.
         """
         ...
 
     async def get(
-        self, tenant: Tenant, targets: Sequence[Target], *, as_of: datetime | None = None
+        self,
+        tenant: Tenant,
+        targets: Sequence[Target],
+        *,
+        as_of: datetime | None = None,
+        view: View = View.BASIC,
     ) -> list[Memory | None]:
-        """Read memories in the order of the targets; absent, deleted or expired ones are None."""
+        """Read memories in the order of the targets; absent, deleted or expired ones are None.
+
+        ``as_of`` reads the version that was current then, of memories that still live.  FULL brings the
+        embedding: the supplied one, else the one made for this version once there is one.
+        """
         ...
 
     async def list_memories(self, tenant: Tenant, listing: Listing) -> MemoryPage:
-        """Read one page of the memories that match."""
+        """Read one page of the memories that match.
+
+        Raises FieldViolationError for an order that is not one of LISTING_ORDERS.
+        """
         ...
 
-    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
-        """Read the kept versions of a memory, newest first."""
+    async def history(
+        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
+    ) -> list[MemoryVersion]:
+        """Read the kept versions of a memory, newest first, deletions among them."""
         ...
 
     async def matching_ids(self, tenant: Tenant, filter: Filter, limit: int) -> list[str]:
@@ -125,6 +175,7 @@ class PoolRow:
     term_counts: NDArray[np.int32]
     length: int
     neighbour: bool = False
+    importance_rank: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +271,13 @@ class Collection:
     profile: str
     dimension: int
     tenant_name: str = ""
+    filled: bool = False
+    """Whether rows were ever settled in this epoch; only then is a missing collection a loss."""
+
+    @property
+    def epoch_known(self) -> bool:
+        """Whether finding the collection absent in the index means that rows are gone."""
+        return self.filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +294,11 @@ class IndexJob:
     memory: Memory | None
     vectors: StoredVectors | None
     keyword_text: str
+    lease: str = ""
+
+    def with_vectors(self, vectors: StoredVectors | None) -> IndexJob:
+        """Return the job with the vectors that were made for it."""
+        return replace(self, vectors=vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +475,7 @@ class VectorIndex(Protocol):
 class Cache(Protocol):
     """A cache that may vanish at any time; errors become misses, never failures."""
 
-    async def get_embeddings(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def get_embeddings(self, content_keys: Sequence[bytes]) -> list[bytes | None]:
         """Read embeddings by content key; a value bound to another key is a miss."""
         ...
 
@@ -429,7 +492,19 @@ class Cache(Protocol):
         ...
 
     async def put_tombstones(self, tenant: Tenant, versions: Mapping[str, int]) -> None:
-        """Mark memories as deleted as of a version, so that no late value revives them."""
+        """Mark memories as deleted as of a version, so that no late value revives them.
+
+        A memory of a higher version lives again.  While the cache has not taken a tombstone, this process
+        answers no memory from it.
+        """
+        ...
+
+    async def erase(self, tenant: Tenant) -> int:
+        """Delete all that is kept of a tenant and return how many entries.
+
+        The one call that fails when the cache is away, with ComponentUnavailableError.  Embeddings belong to
+        contents, not to tenants; they expire.
+        """
         ...
 
     async def probe(self) -> None:

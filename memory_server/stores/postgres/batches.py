@@ -1,0 +1,349 @@
+"""One transaction for the commands of many calls of one tenant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+import asyncpg
+
+from memory_server.ports import Analyse, KeywordTerms
+from memory_server.stores.deciding import Entry, Scene, Standing, Verdict
+from memory_server.stores.fingerprints import request_day
+from memory_server.stores.postgres import sql
+from memory_server.stores.postgres.records import (
+    columns,
+    content_values,
+    coordinate_literals,
+    dump_memory,
+    header_of,
+    load_memory,
+    memory_of,
+    row_values,
+    text_array,
+)
+from memory_server.stores.postgres.transactions import Transactions
+from memory_server.stores.requests import Request
+from soma_contract.coordinate import coordinate_of
+from soma_contract.errors import RequestIdReusedError, SomaError
+from soma_contract.memory import Forget, Memory, Remember, Written
+from soma_contract.tenant import Tenant
+
+Answer = Written | SomaError
+Answers = list[Answer]
+Outcome = Answers | SomaError
+"""The answers of one call, or why an atomic call was refused as a whole."""
+
+_ROW_COLUMNS = 36
+_ENTRY_COLUMNS = 8
+_RECORD_COLUMNS = 13
+_Spoken = tuple[str, str, datetime | None]
+
+
+class LostRaceError(Exception):
+    """Another server wrote the same memory, key or request id first; nothing was written here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The commands of one caller, with the terms of the texts they bring."""
+
+    requests: tuple[Request, ...]
+    terms: dict[_Spoken, KeywordTerms]
+    atomic: bool = False
+
+    @classmethod
+    def of(cls, requests: Sequence[Request], analyse: Analyse, *, atomic: bool) -> Call:
+        """Prepare a call: the texts are analysed before any row is locked."""
+        terms = {
+            _spoken(request.command.memory): analyse(request.command.memory)
+            for request in requests
+            if isinstance(request.command, Remember)
+        }
+        return cls(tuple(requests), terms, atomic)
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What a scene decided: verdicts by call, and the answers that are to be kept by request id."""
+
+    scene: Scene
+    outcomes: list[list[Verdict | Answer] | SomaError] = field(default_factory=list)
+    records: list[tuple[Request, Verdict]] = field(default_factory=list)
+    unsure: bool = False
+    """Whether a request was refused or changed nothing, which a repetition may look like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Writes batches.  Every batch is a fixed number of statements, however many commands it holds."""
+
+    transactions: Transactions
+    analyse: Analyse
+    versions_kept: int = 20
+
+    async def commit(
+        self,
+        tenant: Tenant,
+        calls: Sequence[Call],
+        *,
+        deadline_s: float | None = None,
+        lock_s: float | None = None,
+        cautious: bool = False,
+    ) -> list[Outcome]:
+        """Write all calls in one transaction and return their outcomes in order.
+
+        ``cautious`` looks up request ids before deciding; without it a repetition shows when its record
+        meets the first one.  Raises LostRaceError when somebody else was faster.
+        """
+        requests = [request for call in calls for request in call.requests]
+        async with self.transactions.tenant(tenant, deadline_s=deadline_s, lock_s=lock_s) as connection:
+            now, revision, rows = await self._lock(connection, tenant, requests)
+            rows = await self._completed(connection, tenant, now, rows, requests)
+            known = await self._find(connection, tenant, requests) if cautious else {}
+            decided = _decide(Scene.of(now, rows), calls, known)
+            if decided.unsure and not cautious:
+                known = await self._find(connection, tenant, requests)
+                if known:
+                    decided = _decide(Scene.of(now, rows), calls, known)
+            before = await self._write(connection, tenant, calls, decided, rows, revision)
+        return [
+            outcome
+            if isinstance(outcome, SomaError)
+            else [one.written(before) if isinstance(one, Verdict) else one for one in outcome]
+            for outcome in decided.outcomes
+        ]
+
+    async def _lock(
+        self, connection: asyncpg.Connection, tenant: Tenant, requests: Sequence[Request]
+    ) -> tuple[datetime, int, list[Standing]]:
+        ids = sorted({memory_id for request in requests for memory_id in request.ids})
+        keys = [key for request in requests for key in request.keys]
+        places = [place for request in requests for place in request.places]
+        if keys or places:
+            found = await connection.fetch(
+                sql.query("lock_named_rows"),
+                tenant.name,
+                ids,
+                [namespace for namespace, _ in keys],
+                [key for _, key in keys],
+                [namespace for namespace, _ in places],
+                coordinate_literals(places),
+            )
+        else:
+            found = await connection.fetch(sql.query("lock_rows"), tenant.name, ids)
+        # Each row was stamped after its lock was had, so the latest stamp is later than all writes seen.
+        now = max(row[0] for row in found)
+        return now, found[0][1], [header_of(tuple(row)[2:]) for row in found if row[2] is not None]
+
+    async def _completed(
+        self,
+        connection: asyncpg.Connection,
+        tenant: Tenant,
+        now: datetime,
+        rows: list[Standing],
+        requests: Sequence[Request],
+    ) -> list[Standing]:
+        """Read the content of those rows that an update merges into, or a dropped write answers with."""
+        scene = Scene.of(now, rows)
+        needed = {scene.needs_whole(request) for request in requests} - {""}
+        if not needed:
+            return rows
+        query = sql.filled("read_locked_rows", columns=columns("m", embedding="m.embedding"))
+        whole = {str(row[0]): memory_of(row) for row in await connection.fetch(query, tenant.name, sorted(needed))}
+        return [
+            replace(row, memory=whole[row.memory.memory_id], whole=True) if row.memory.memory_id in whole else row
+            for row in rows
+        ]
+
+    async def _find(
+        self, connection: asyncpg.Connection, tenant: Tenant, requests: Sequence[Request]
+    ) -> dict[str, asyncpg.Record]:
+        days: dict[date, list[str]] = defaultdict(list)
+        for request in requests:
+            if request.command.request_id:
+                days[request_day(request.command.request_id)].append(request.command.request_id)
+        found = {}
+        for day, request_ids in days.items():
+            query = sql.filled("find_requests", day=day.isoformat())
+            for row in await connection.fetch(query, tenant.name, request_ids):
+                found[row["request_id"]] = row
+        return found
+
+    async def _write(
+        self,
+        connection: asyncpg.Connection,
+        tenant: Tenant,
+        calls: Sequence[Call],
+        decided: _Decided,
+        rows: Sequence[Standing],
+        revision: int,
+    ) -> int:
+        """Write what the scene collected and return the revision before it."""
+        scene = decided.scene
+        records = _columns([_record(request, verdict) for request, verdict in decided.records], _RECORD_COLUMNS)
+        if not scene.changed:
+            if decided.records:
+                query = sql.query("record_requests")
+                kept = await connection.fetchval(query, tenant.name, scene.now, revision, *records)
+                if kept != len(decided.records):
+                    raise LostRaceError
+            return revision
+        links: Sequence[Any] = ()
+        if scene.ended:
+            links = await connection.fetch(sql.query("bury_rows"), tenant.name, sorted(scene.ended))
+        if passed := [row for row in scene.passed if row.memory.memory_id in scene.changed]:
+            values = _columns([content_values(row.memory) for row in passed], 26)
+            await connection.execute(sql.query("keep_passed_versions"), tenant.name, *values)
+        row = await connection.fetchrow(
+            sql.query("write_rows"),
+            tenant.name,
+            scene.now,
+            self.versions_kept,
+            scene.step,
+            *_columns(self._changed(tenant, calls, scene, rows), _ROW_COLUMNS),
+            *_columns(_changelog(scene.entries, links), _ENTRY_COLUMNS),
+            *records,
+        )
+        if row["written"] != len(scene.changed) or row["answered"] != len(decided.records):
+            raise LostRaceError
+        before: int = row["before"]
+        return before
+
+    def _changed(
+        self, tenant: Tenant, calls: Sequence[Call], scene: Scene, rows: Sequence[Standing]
+    ) -> list[list[object]]:
+        versions = {row.memory.memory_id: row.memory.version for row in rows}
+        known = {spoken: terms for call in calls for spoken, terms in call.terms.items()}
+        values = []
+        for memory_id in sorted(scene.changed):
+            row = scene.changed[memory_id]
+            terms = None if row.deleted else known.get(_spoken(row.memory)) or self.analyse(row.memory)
+            before = versions.get(memory_id, 0)
+            values.append(row_values(tenant.name, row, terms, before, ended=memory_id in scene.ended))
+        return values
+
+
+def _decide(scene: Scene, calls: Sequence[Call], known: dict[str, asyncpg.Record]) -> _Decided:
+    decided = _Decided(scene)
+    answered: dict[str, tuple[Request, Verdict]] = {}
+    for call in calls:
+        mark = scene.mark() if call.atomic else None
+        outcome: list[Verdict | Answer] = []
+        fresh: dict[str, tuple[Request, Verdict]] = {}
+        refusal: SomaError | None = None
+        for request in call.requests:
+            answer = _answer(scene, request, known, answered | fresh)
+            if isinstance(answer, Verdict) and request.command.request_id:
+                fresh.setdefault(request.command.request_id, (request, answer))
+            if request.command.request_id and not (isinstance(answer, Verdict) and answer.changed):
+                decided.unsure = True
+            if call.atomic and isinstance(answer, SomaError):
+                refusal = answer
+                break
+            outcome.append(answer)
+        if refusal is not None and mark is not None:
+            scene.rewind(mark)
+            decided.outcomes.append(refusal)
+            continue
+        answered |= fresh
+        decided.outcomes.append(outcome)
+    decided.records = list(answered.values())
+    return decided
+
+
+def _answer(
+    scene: Scene,
+    request: Request,
+    known: dict[str, asyncpg.Record],
+    answered: dict[str, tuple[Request, Verdict]],
+) -> Verdict | Answer:
+    request_id = request.command.request_id
+    if request_id in known:
+        return _repeated(request, known[request_id])
+    if request_id and request_id in answered:
+        first, verdict = answered[request_id]
+        if first.fingerprint != request.fingerprint:
+            return RequestIdReusedError(request_id=request_id)
+        return verdict
+    return scene.decide(request)
+
+
+def _repeated(request: Request, record: asyncpg.Record) -> Answer:
+    """The first answer again.  The content of a Remember is in the repeated request itself."""
+    if record["request_hash"] != request.fingerprint:
+        return RequestIdReusedError(request_id=request.command.request_id)
+    memory: Memory | None = None
+    if record["snapshot"] is not None:
+        memory = load_memory(record["snapshot"])
+    elif isinstance(request.command, Remember) and record["memory_id"] is not None:
+        given, memory_id = request.command.memory, str(record["memory_id"])
+        memory = replace(
+            given,
+            memory_id=memory_id,
+            coordinate=coordinate_of(given.key or memory_id),
+            created_at=record["created_at"],
+            updated_at=record["updated_at"],
+            expires_at=record["expires_at"],
+            version=record["version"],
+            embedding=None,
+        )
+    return Written(memory, record["revision"], record["created"], record["changed"], tuple(record["warnings"]))
+
+
+def _record(request: Request, verdict: Verdict) -> list[object]:
+    memory, command = verdict.memory, request.command
+    # A Remember is answered with its own content, unless a later one had been there.
+    own = isinstance(command, Remember) and not verdict.warnings
+    return [
+        request_day(command.request_id),
+        command.request_id,
+        request.fingerprint,
+        memory.memory_id if memory is not None else None,
+        verdict.step,
+        memory.version if memory is not None else 0,
+        verdict.created,
+        verdict.changed,
+        memory.created_at if memory is not None else None,
+        memory.updated_at if memory is not None else None,
+        memory.expires_at if memory is not None else None,
+        None if memory is None or own or isinstance(command, Forget) else dump_memory(memory),
+        text_array(verdict.warnings),
+    ]
+
+
+def _changelog(entries: Sequence[Entry], links: Iterable[Any]) -> list[list[object]]:
+    """The lines of the changelog; links that went with an end are in the revision that took the end."""
+    lines: list[list[object]] = []
+    ordinals: dict[int, int] = defaultdict(int)
+    forgotten: dict[str, Entry] = {}
+    for entry in entries:
+        lines.append(
+            [entry.step, ordinals[entry.step], entry.op, entry.memory_id, entry.namespace, entry.version, None, ""]
+        )
+        ordinals[entry.step] += 1
+        if entry.op == "forget":
+            forgotten[entry.memory_id] = entry
+    for link in links:
+        source, target = str(link["source_id"]), str(link["target_id"])
+        # An expired memory that is written anew has lost its links too, without having been forgotten.
+        end = forgotten.get(source) or forgotten.get(target) or _last(entries, source, target)
+        version = link["version"] + 1
+        lines.append([end.step, ordinals[end.step], "unlink", source, end.namespace, version, target, link["relation"]])
+        ordinals[end.step] += 1
+    return lines
+
+
+def _last(entries: Sequence[Entry], *memory_ids: str) -> Entry:
+    return next(entry for entry in reversed(entries) if entry.memory_id in memory_ids)
+
+
+def _columns(rows: Sequence[Sequence[object]], width: int) -> list[Sequence[object]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+def _spoken(memory: Memory) -> _Spoken:
+    return memory.actor, memory.text, memory.occurred_at

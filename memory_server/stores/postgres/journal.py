@@ -1,0 +1,162 @@
+"""The journal on Postgres: writes combined per tenant, reads in one transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from memory_server.ports import Analyse, Listing, MemoryPage
+from memory_server.stores.postgres.batches import Answers, Batches, Call, LostRaceError, Outcome
+from memory_server.stores.postgres.combining import Combining, Waiting
+from memory_server.stores.postgres.pools import Pools
+from memory_server.stores.postgres.reads import Reads
+from memory_server.stores.requests import Request
+from soma_contract.errors import BudgetSpentError, InternalError, SomaError, WriteConflictError
+from soma_contract.filters import Filter
+from soma_contract.memory import Command, Memory, Origin, Target, View, Written
+from soma_contract.tenant import Tenant
+
+_TRIES = 4
+_BATCH_S = 5.0
+# Together, calls wait only briefly for a row that some other server holds: the wait may be one call's own matter.
+_LOCK_TOGETHER_S = 0.25
+_LOCK_ALONE_S = 1.0
+
+_Waiting = Waiting[Call, Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresJournal:
+    """The truth.  Made by :func:`open_journal`."""
+
+    reads: Reads
+    combining: Combining[Call, Answers]
+    analyse: Analyse
+    default_deadline_s: float = 10.0
+
+    async def write(
+        self,
+        tenant: Tenant,
+        commands: Sequence[Command],
+        *,
+        origin: Origin | None = None,
+        atomic: bool = False,
+        deadline_s: float | None = None,
+    ) -> list[Written | SomaError]:
+        """Commit commands in order; see :class:`memory_server.ports.Journal`."""
+        if not commands:
+            return []
+        call = Call.of([Request.of(command, origin) for command in commands], self.analyse, atomic=atomic)
+        return await self.combining.submit(
+            tenant,
+            call,
+            weight=len(commands),
+            deadline_s=self.default_deadline_s if deadline_s is None else deadline_s,
+        )
+
+    async def get(
+        self,
+        tenant: Tenant,
+        targets: Sequence[Target],
+        *,
+        as_of: datetime | None = None,
+        view: View = View.BASIC,
+    ) -> list[Memory | None]:
+        """Read memories in the order of the targets; absent, deleted or expired ones are None."""
+        return await self.reads.get(tenant, targets, as_of=as_of, view=view)
+
+    async def list_memories(self, tenant: Tenant, listing: Listing) -> MemoryPage:
+        """Read one page of the memories that match."""
+        return await self.reads.list_memories(tenant, listing)
+
+    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
+        """Read the kept versions of a memory, newest first."""
+        return await self.reads.history(tenant, memory_id, before_version=before_version, limit=limit)
+
+    async def matching_ids(self, tenant: Tenant, filter: Filter, limit: int) -> list[str]:
+        """Read the ids of up to ``limit`` live memories that match, in id order."""
+        return await self.reads.matching_ids(tenant, filter, limit)
+
+    async def revision(self, tenant: Tenant) -> int:
+        """Read the tenant's last committed revision; 0 for none."""
+        return await self.reads.revision(tenant)
+
+
+@asynccontextmanager
+async def open_journal(
+    pools: Pools, analyse: Analyse, *, versions_kept: int = 20, combined: int = 256
+) -> AsyncIterator[PostgresJournal]:
+    """Open the journal; leaving waits for the transactions under way.
+
+    ``combined`` is how many commands may share a transaction.
+    """
+    batches = Batches(pools.interactive, analyse, versions_kept)
+
+    async def commit(tenant: Tenant, waiting: Sequence[_Waiting]) -> None:
+        await _commit(batches, tenant, waiting)
+
+    async with Combining[Call, Answers](commit, weight=combined) as combining:
+        yield PostgresJournal(Reads(pools.interactive), combining, analyse)
+
+
+async def _commit(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting]) -> None:
+    """Commit calls together; when that fails for a reason that may be one call's own, each alone."""
+    try:
+        outcomes = await _tried(batches, tenant, waiting, _LOCK_TOGETHER_S)
+    except (WriteConflictError, BudgetSpentError, InternalError) as error:
+        if len(waiting) == 1:
+            _answer(waiting[0], error)
+            return
+        for one in waiting:
+            await _commit_alone(batches, tenant, one)
+        return
+    except SomaError as error:
+        for one in waiting:
+            _answer(one, error)
+        return
+    for one, outcome in zip(waiting, outcomes, strict=True):
+        _answer(one, outcome)
+
+
+async def _commit_alone(batches: Batches, tenant: Tenant, waiting: _Waiting) -> None:
+    if waiting.answer.done():
+        return
+    try:
+        (outcome,) = await _tried(batches, tenant, [waiting], _LOCK_ALONE_S)
+    except SomaError as error:
+        _answer(waiting, error)
+    else:
+        _answer(waiting, outcome)
+
+
+async def _tried(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting], lock_s: float) -> list[Outcome]:
+    """Commit, starting over while other servers are faster; the lookups of a second try find what they wrote."""
+    calls = [one.work for one in waiting]
+    for attempt in range(_TRIES):
+        remaining_s = max(one.due for one in waiting) - asyncio.get_running_loop().time()
+        try:
+            return await batches.commit(
+                tenant,
+                calls,
+                deadline_s=min(remaining_s, _BATCH_S),
+                lock_s=lock_s,
+                cautious=attempt > 0,
+            )
+        except LostRaceError:
+            continue
+        except WriteConflictError:
+            if attempt == _TRIES - 1 or len(waiting) > 1:
+                raise
+    raise WriteConflictError
+
+
+def _answer(waiting: _Waiting, outcome: Outcome) -> None:
+    if waiting.answer.done():
+        return
+    if isinstance(outcome, SomaError):
+        waiting.answer.set_exception(outcome)
+    else:
+        waiting.answer.set_result(outcome)

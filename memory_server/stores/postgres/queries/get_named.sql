@@ -1,0 +1,22 @@
+-- Read living memories named by id, key or coordinate.
+-- $1 tenant, $2 ids, $3 $4 namespaces and keys, $5 $6 namespaces and coordinates
+SELECT {columns}
+FROM memory_items m {vectors}
+WHERE m.tenant = $1 AND {live} AND m.memory_id = ANY (ARRAY(
+    SELECT id FROM unnest($2::uuid[]) AS id
+    UNION ALL
+    SELECT k.memory_id
+    FROM unnest($3::text[], $4::text[]) AS named (namespace, key)
+    CROSS JOIN LATERAL (
+        SELECT i.memory_id FROM memory_items i
+        WHERE i.tenant = $1 AND i.namespace = named.namespace AND i.key = named.key AND i.key <> '' AND NOT i.deleted
+    ) AS k
+    UNION ALL
+    SELECT c.memory_id
+    FROM unnest($5::text[], $6::text[]) AS named (namespace, coordinate)
+    CROSS JOIN LATERAL (
+        SELECT i.memory_id FROM memory_items i
+        WHERE i.tenant = $1 AND i.coordinate = named.coordinate::float8[] AND i.namespace = named.namespace
+          AND NOT i.deleted
+    ) AS c
+));

@@ -1,0 +1,2 @@
+-- Read a tenant's last revision.
+SELECT revision FROM tenant_revisions WHERE tenant = $1;

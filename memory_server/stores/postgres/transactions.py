@@ -1,0 +1,90 @@
+"""The one way to a connection: a transaction that can see one tenant, or says that it acts as the worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from memory_server.stores.postgres.errors import COMPONENT, translated
+from memory_server.stores.postgres.migrate import WORKER_ROLE
+from soma_contract.errors import BudgetSpentError, ComponentUnavailableError
+from soma_contract.tenant import Tenant
+
+_RELEASE_S = 0.1
+# The server gives up first, so that a connection is not thrown away for a query that was merely slow.
+_GRACE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Opens transactions on one pool."""
+
+    pool: asyncpg.Pool
+    default_deadline_s: float = 30.0
+
+    @asynccontextmanager
+    async def tenant(
+        self, tenant: Tenant, *, deadline_s: float | None = None, lock_s: float | None = None
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """Open a transaction that sees this tenant's rows and commits at the end.
+
+        ``deadline_s`` bounds every statement, ``lock_s`` every wait for a row; both in seconds.  Raises
+        ComponentUnavailableError, BudgetSpentError or WriteConflictError instead of the driver's errors.
+        """
+        # Tenant names consist of [a-z0-9._-], so the literal needs no quoting; one string is one trip.
+        settings = [f"set_config('app.tenant','{tenant.name}',true)"]
+        async with self._transaction("BEGIN;SELECT ", settings, deadline_s, lock_s) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def worker(
+        self, *, deadline_s: float | None = None, lock_s: float | None = None
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """Open a transaction of the pipeline, the registry or housekeeping, which knows no single tenant."""
+        opening = f"BEGIN;SET LOCAL ROLE {WORKER_ROLE};SELECT "
+        async with self._transaction(opening, [], deadline_s, lock_s) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(
+        self, opening: str, settings: list[str], deadline_s: float | None, lock_s: float | None
+    ) -> AsyncIterator[asyncpg.Connection]:
+        budget_s = self.default_deadline_s if deadline_s is None else deadline_s
+        if budget_s <= 0:
+            raise BudgetSpentError(stage=COMPONENT)
+        if deadline_s is not None:
+            settings.append(f"set_config('statement_timeout','{max(1, int(deadline_s * 1000))}',true)")
+        if lock_s is not None:
+            settings.append(f"set_config('lock_timeout','{max(1, int(lock_s * 1000))}',true)")
+        with translated(COMPONENT):
+            async with asyncio.timeout(budget_s + _GRACE_S):
+                connection = await self._acquire(budget_s)
+                try:
+                    await connection.execute(opening + (",".join(settings) or "1"))
+                    yield connection
+                    await connection.execute("COMMIT")
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                finally:
+                    await self.pool.release(connection, timeout=_RELEASE_S)
+
+    async def _acquire(self, budget_s: float) -> asyncpg.Connection:
+        try:
+            return await self.pool.acquire(timeout=budget_s)
+        except TimeoutError as error:
+            # Waiting for a connection all that time says that the store is stuck, not that the caller hurried.
+            raise ComponentUnavailableError(component=COMPONENT) from error
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
+    """End a failed transaction; a connection that does not answer at once is thrown away."""
+    try:
+        async with asyncio.timeout(_RELEASE_S):
+            await connection.execute("ROLLBACK")
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

@@ -1,0 +1,64 @@
+"""A command as the journals take it: with what can be computed before any row is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memory_server.stores.fingerprints import content_hash, request_hash
+from soma_contract.ids import keyed_memory_id
+from soma_contract.memory import Command, Coordinate, Forget, Origin, Remember, Target, Update
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with what can be computed before any row is read."""
+
+    command: Command
+    origin: Origin | None
+    memory_id: str
+    """The id it surely names; empty where the key or coordinate decides."""
+    content: bytes
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, command: Command, origin: Origin | None) -> Request:
+        """Prepare a command."""
+        fingerprint = request_hash(command) if command.request_id else b""
+        if isinstance(command, Remember):
+            return cls(command, origin, command.memory.memory_id, content_hash(command.memory), fingerprint)
+        return cls(command, origin, command.target.memory_id, b"", fingerprint)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of rows that this request may touch, as far as its own words tell."""
+        if isinstance(self.command, Remember):
+            memory = self.command.memory
+            keyed = [keyed_memory_id(memory.namespace, memory.key)] if memory.key else []
+            return [self.memory_id, *keyed] if self.memory_id else keyed
+        return [self.memory_id] if self.memory_id else []
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The (namespace, key) pairs whose holders matter."""
+        match self.command:
+            case Remember(memory):
+                return [(memory.namespace, memory.key)] if memory.key else []
+            case Update(target, memory, mask):
+                moved = [(memory.namespace, memory.key)] if memory.key and "key" in mask else []
+                return [*_target_keys(target), *moved]
+            case Forget(target):
+                return _target_keys(target)
+
+    @property
+    def places(self) -> list[tuple[str, Coordinate]]:
+        """The (namespace, coordinate) pairs whose memories matter."""
+        if isinstance(self.command, Remember):
+            return []
+        target = self.command.target
+        if target.memory_id or target.key or target.coordinate is None:
+            return []
+        return [(target.namespace, target.coordinate)]
+
+
+def _target_keys(target: Target) -> list[tuple[str, str]]:
+    return [(target.namespace, target.key)] if target.key and not target.memory_id else []
