@@ -86,14 +86,16 @@ async def serve(
     shutdown: Shutdown | None = None,
     *,
     stop: StopRequest | None = None,
+    signals: bool | None = None,
 ) -> None:
     """Build a server, serve until asked to stop, and stop it in order.
 
-    ``build`` enters every resource on the stack it is given. With ``stop`` the caller decides when to stop and signals
-    are left alone; without it SIGTERM and SIGINT do.
+    ``build`` enters every resource on the stack it is given. SIGTERM and SIGINT ask to stop, and so does the caller
+    through ``stop``; with a ``stop`` signals are left alone unless ``signals`` says otherwise.
     """
     request = stop or StopRequest()
-    with request.bound_to_task(), _signals(request) if stop is None else contextlib.nullcontext():
+    heard = stop is None if signals is None else signals
+    with request.bound_to_task(), _signals(request) if heard else contextlib.nullcontext():
         try:
             async with AsyncExitStack() as stack:
                 served = await build(stack)

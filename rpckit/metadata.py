@@ -154,6 +154,8 @@ def _origin(values: dict[str, str], violations: list[Violation]) -> Origin | Non
 
 
 def _trace(values: dict[str, str]) -> TraceContext:
+    if TRACEPARENT not in values and BAGGAGE not in values:
+        return NO_TRACE
     # A broken parent starts a new trace rather than failing the call; its state then means nothing.
     parent = values.get(TRACEPARENT, "")
     if _TRACEPARENT.fullmatch(parent) is None:

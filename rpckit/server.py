@@ -24,9 +24,9 @@ class ServerOptions:
     slack_bytes: int = 64 * 1024
     max_streams: int = 1000
     """Calls at once on one connection. With grpc's overload protection this stops a rapid-reset attacker: measured, an
-    honest caller's p50 is 0.7 ms during an attack, without the protection 830 ms. The protection counts a call until its
-    last memory is freed, so the limit must be far above what honest callers run: at 100 it refused 4 % of the calls of
-    64 concurrent ones, with a bare UNAVAILABLE; admission is what bounds them, and says so."""
+    honest caller's p50 is 0.7 ms during an attack, without the protection 830 ms. The protection counts a call until
+    its last memory is freed, so the limit must be far above what honest callers run: at 100 it refused 4 % of the
+    calls of 64 concurrent ones, with a bare UNAVAILABLE. Admission bounds them, and says so."""
     max_calls: int = 4096
     """Calls at once in the process: a backstop far above admission, whose refusals say more."""
     metadata_bytes: int = 16 * 1024

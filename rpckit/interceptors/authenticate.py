@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
-from rpckit.call import enter_call
 from rpckit.interceptors.layer import Call
 from soma_contract.errors import CredentialsInvalidError, CredentialsMissingError
 from soma_contract.tenant import Caller
@@ -39,8 +37,7 @@ class Authentication:
         scope = self._scope(call.method.path)
         if scope is not None:
             caller.require_scope(scope)
-        call.context = replace(call.context, caller=caller)
-        enter_call(call.context)
+        call.caller = caller
 
     def leave(self, call: Call) -> None:
         pass

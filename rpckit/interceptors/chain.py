@@ -10,6 +10,7 @@ interceptor instead of nine, because grpc pays for each one on every call.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,11 +74,12 @@ class CallChain(grpc.aio.ServerInterceptor):
 
     async def run(self, method: Method, wire: Wire, body: Body, request: Any) -> Any:
         """Run a handler's body within the chain."""
-        call = request_id.begin(method, wire)
+        remaining_s = self._deadlines.remaining_s(method, wire)
+        call = request_id.begin(method, wire, None if remaining_s is None else time.monotonic() + remaining_s)
         self._telemetry.begin(call)
         passed = 0
         try:
-            async with asyncio.timeout(self._deadlines.apply(call)) as call.scope:
+            async with asyncio.timeout(self._deadlines.cancel_after_s(remaining_s)) as call.scope:
                 self._drain.joined(call)
                 _check_metadata(call)
                 for layer in self._layers:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rpckit.call import enter_call
-from rpckit.interceptors.layer import Call
+from rpckit.interceptors.layer import Method, Wire
 from soma_contract.errors import BudgetSpentError
 
 
@@ -20,17 +18,17 @@ class Deadlines:
     """How much later than a caller's own deadline the handler is cancelled by us, should grpc itself not have done it.
     It keeps our timer from racing grpc's."""
 
-    def apply(self, call: Call) -> float | None:
-        """Put the deadline into the call's context; returns the seconds until the handler must be cancelled."""
-        remaining: float | None = call.wire.time_remaining()
-        if remaining is None:
-            if call.method.is_stream:
-                return None
-            remaining, limit = self.unary_s, self.unary_s
-        elif remaining <= 0:
+    def remaining_s(self, method: Method, wire: Wire) -> float | None:
+        """How long this call has; None for ever."""
+        remaining: float | None = wire.time_remaining()
+        if remaining is None and not method.is_stream:
+            return self.unary_s
+        return remaining
+
+    def cancel_after_s(self, remaining_s: float | None) -> float | None:
+        """When to cancel the handler; raises BudgetSpentError if the time is up before the call has begun."""
+        if remaining_s is None:
+            return None
+        if remaining_s <= 0:
             raise BudgetSpentError(stage="queue")
-        else:
-            limit = remaining + self.margin_s
-        call.context = replace(call.context, deadline=time.monotonic() + remaining)
-        enter_call(call.context)
-        return limit
+        return remaining_s + self.margin_s

@@ -12,6 +12,7 @@ import grpc
 from rpckit.call import CallContext
 from rpckit.metadata import Received
 from soma_contract.errors import Code, SomaError
+from soma_contract.tenant import Caller
 
 Wire = grpc.aio.ServicerContext[Any, Any]
 """grpc's side of the call."""
@@ -54,6 +55,8 @@ class Call:
     wire: Wire
     received: Received
     context: CallContext
+    """What the handler may know; whole once the call is bound to its tenant."""
+    caller: Caller | None = None
     started: float = field(default_factory=time.perf_counter)
     scope: asyncio.Timeout | None = None
     """Ends the call: at its deadline, or at once when a shutdown's grace is over."""

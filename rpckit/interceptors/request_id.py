@@ -7,9 +7,9 @@ from rpckit.call import CallContext, enter_call
 from rpckit.interceptors.layer import Call, Method, Wire
 
 
-def begin(method: Method, wire: Wire) -> Call:
+def begin(method: Method, wire: Wire, deadline: float | None) -> Call:
     """Read the metadata and make the call known to all code that runs in it; refuses nothing yet."""
     received = metadata.read(wire.invocation_metadata() or ())
-    context = CallContext(method.path, received.request_id, trace=received.trace)
+    context = CallContext(method.path, received.request_id, deadline, received.trace)
     enter_call(context)
     return Call(method, wire, received, context)

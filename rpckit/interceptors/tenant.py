@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
-from rpckit.call import enter_call
+from rpckit.call import CallContext, enter_call
 from rpckit.interceptors.layer import Call
 from soma_contract.errors import TenantForbiddenError, TenantSuspendedError
 from soma_contract.tenant import Caller, Tenant
@@ -31,7 +31,7 @@ class TenantBinding:
 
     async def enter(self, call: Call) -> None:
         """Raises TenantForbiddenError, TenantSuspendedError or ScopeMissingError."""
-        caller, received = call.context.caller, call.received
+        caller, received = call.caller, call.received
         if caller is None:
             return
         name = _chosen(caller, received.tenant)
@@ -46,12 +46,17 @@ class TenantBinding:
             await self._tenants.admit(name)
         if received.namespace:
             caller.require_namespaces((received.namespace,))
-        call.context = replace(
-            call.context,
-            tenant=None if name is None else Tenant._authenticated(name),
+        before = call.context
+        call.context = CallContext(
+            method=before.method,
+            request_id=before.request_id,
+            deadline=before.deadline,
+            trace=before.trace,
             persona=received.persona,
             session=received.session,
             namespace=received.namespace,
+            caller=caller,
+            tenant=None if name is None else _tenant(name),
             # Only a server of ours may say where a write began; from anybody else the claim is dropped.
             origin=received.origin if caller.may_act_as else None,
         )
@@ -59,6 +64,11 @@ class TenantBinding:
 
     def leave(self, call: Call) -> None:
         pass
+
+
+@lru_cache(maxsize=4096)
+def _tenant(name: str) -> Tenant:
+    return Tenant._authenticated(name)
 
 
 def _chosen(caller: Caller, named: str | None) -> str | None:

@@ -55,7 +55,9 @@ class CallTelemetry:
             call.span.end(call)
         level = logging.DEBUG if call.method.is_open else _LEVELS.get(code, logging.INFO)
         if _log.isEnabledFor(level):
-            _log.log(level, "call", extra={"fields": _fields(call, duration_s)})
+            record = logging.LogRecord(_log.name, level, __file__, 0, "call", (), None)  # no walk up the stack
+            record.fields = _fields(call, duration_s)
+            _log.handle(record)
 
 
 def _fields(call: Call, duration_s: float) -> dict[str, object]:
@@ -68,8 +70,8 @@ def _fields(call: Call, duration_s: float) -> dict[str, object]:
     }
     if context.tenant is not None:
         fields["tenant"] = context.tenant.name
-    if context.caller is not None:
-        fields["credential"] = context.caller.credential_id
+    if call.caller is not None:
+        fields["credential"] = call.caller.credential_id
     if call.reason:
         fields["reason"] = call.reason
         fields["stage"] = call.stage

@@ -37,6 +37,8 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
     """Send all logs of this process to ``stream`` (stderr) as JSON lines; replaces what was configured."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
+    # What the format does not use need not be found out for each record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # grpc logs the text of exceptions that we have logged already, and of calls that ended by cancellation.
     logging.getLogger("grpc").setLevel(logging.WARNING)
