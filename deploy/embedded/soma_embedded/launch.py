@@ -15,6 +15,8 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -43,6 +45,8 @@ def give_up_root(uid: int, gid: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
         libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Without it access(2), with which Postgres looks for its own programs, would ignore what is kept below.
+        libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     try:
         os.setgroups([])
         os.setgid(gid)
@@ -57,9 +61,11 @@ def give_up_root(uid: int, gid: int) -> None:
     header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)
     held = (_CapabilitySet * 2)()
     libc.capget(ctypes.byref(header), held)
-    kept = held[0].permitted & (1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
+    # Reading and passing is enough where it can be had; containers often hold only the wider right.
+    kept = held[0].permitted & 1 << CAP_DAC_READ_SEARCH or held[0].permitted & 1 << CAP_DAC_OVERRIDE
     wanted = (_CapabilitySet * 2)(_CapabilitySet(kept, kept, kept), _CapabilitySet(0, 0, 0))
-    libc.capset(ctypes.byref(header), wanted)
+    if libc.capset(ctypes.byref(header), wanted) != 0:
+        sys.exit(f"the rights of root cannot be given up: {os.strerror(ctypes.get_errno())}")
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         if kept & 1 << capability:
             libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)

@@ -118,6 +118,16 @@ async def test_the_stores_run_for_an_ordinary_user() -> None:
     assert place["user"] != 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="there is nothing to give up")
+async def test_under_root_postgres_keeps_of_its_rights_only_that_to_pass_directories(stores: EmbeddedStores) -> None:
+    status = Path(f"/proc/{stores.pids['postgres']}/status").read_text()
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in status.splitlines())}
+    read_search, override = 1 << 2, 1 << 1
+    assert "0" not in fields["Uid"]
+    assert int(fields["CapEff"][0], 16) in {0, read_search, override}
+    assert [] == fields["Groups"]
+
+
 def as_nobody() -> list[str]:
     """The words before a command that run it as nobody, able to read the interpreter wherever it is installed."""
     assert shutil.which("setpriv"), "setpriv is missing: on Debian and Ubuntu, apt install util-linux"
