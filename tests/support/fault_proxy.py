@@ -62,6 +62,9 @@ class FaultProxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
 
     @classmethod
     def before(cls, url: str, *, delay_s: float = 0.01) -> Self:
@@ -80,6 +83,7 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
+        self._closing = True
         self._server.close()
         self.cut()
         for task in list(self._tasks):
@@ -105,6 +109,10 @@ class FaultProxy:
         """Connections of clients that are open now."""
         return len(self._tasks)
 
+    async def idle(self) -> None:
+        """Return as soon as no client is connected."""
+        await self._idle.wait()
+
     def url(self, url: str) -> str:
         """The same URL, through the proxy."""
         parts = urlsplit(url)
@@ -122,14 +130,21 @@ class FaultProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._idle.clear()
         self.counts.connections += 1
         try:
             with contextlib.suppress(OSError):
                 await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            # The server's own callback would log this as an error.
+            if not self._closing:
+                raise
         finally:
             writer.transport.abort()
             self._open.discard(writer)
             self._tasks.discard(task)
+            if not self._tasks:
+                self._idle.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
