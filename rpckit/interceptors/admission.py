@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from soma_contract.errors import DrainingError, OverloadedError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from soma_contract.errors import CredentialsInvalidError, CredentialsMissingError
 from soma_contract.tenant import Caller
 

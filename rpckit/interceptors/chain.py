@@ -20,9 +20,9 @@ from rpckit.interceptors import errors, request_id
 from rpckit.interceptors.admission import AdmissionLimits, Drain, ServerAdmission, TenantAdmission
 from rpckit.interceptors.authenticate import Authentication, Authenticator
 from rpckit.interceptors.deadline import Deadlines
-from rpckit.interceptors.layer import OPEN_SERVICES, Call, Layer, Method, Wire
 from rpckit.interceptors.tenant import TenantBinding, Tenants
 from rpckit.interceptors.wrap import Body, Handler, refusing, wrapped
+from rpckit.layer import OPEN_SERVICES, Call, Layer, Method, Wire
 from rpckit.metadata import REQUEST_ID
 from rpckit.telemetry.calls import CallTelemetry
 from soma_contract.errors import Code, FieldViolationError, UnimplementedError

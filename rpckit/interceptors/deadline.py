@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rpckit.interceptors.layer import Method, Wire
+from rpckit.layer import Method, Wire
 from soma_contract.errors import BudgetSpentError
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import grpc
 
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from rpckit.status import STATUS_CODES, public_error, trailers, wire_message
 from soma_contract.errors import BudgetSpentError, Code, SomaError, UnimplementedError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rpckit import metadata
 from rpckit.call import CallContext, enter_call
-from rpckit.interceptors.layer import Call, Method, Wire
+from rpckit.layer import Call, Method, Wire
 
 
 def begin(method: Method, wire: Wire, deadline: float | None) -> Call:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from rpckit.call import CallContext, enter_call
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from soma_contract.errors import TenantForbiddenError, TenantSuspendedError
 from soma_contract.tenant import Caller, Tenant
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from rpckit.interceptors.layer import Call, Method, Wire
+from rpckit.layer import Call, Method, Wire
 from soma_contract.errors import FieldViolationError, SomaError
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from rpckit.telemetry.metrics import Counts, Metrics, NoMetrics, Observes
 from rpckit.telemetry.tracing import Spans
 from soma_contract.errors import Code

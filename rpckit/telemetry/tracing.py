@@ -16,7 +16,7 @@ from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rpckit.call import TraceContext, enter_call
-from rpckit.interceptors.layer import Call
+from rpckit.layer import Call
 from rpckit.metadata import BAGGAGE, TRACEPARENT, TRACESTATE
 from soma_contract.errors import Code
 

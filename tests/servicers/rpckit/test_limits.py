@@ -368,9 +368,12 @@ async def test_a_port_in_use_is_an_error_and_shared_only_by_workers() -> None:
         second = grpc.aio.server(options=ServerOptions().arguments())
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{on.port}"):
             bind(second, f"127.0.0.1:{on.port}")
+        await second.stop(None)
     workers = [grpc.aio.server(options=ServerOptions(workers=True).arguments()) for _ in range(2)]
     port = bind(workers[0], "127.0.0.1:0")
     assert bind(workers[1], f"127.0.0.1:{port}") == port
+    for server in workers:
+        await server.stop(None)
 
 
 async def test_grpc_alone_would_let_two_servers_share_the_port() -> None:
@@ -378,6 +381,8 @@ async def test_grpc_alone_would_let_two_servers_share_the_port() -> None:
     servers = [grpc.aio.server() for _ in range(2)]
     port = servers[0].add_insecure_port("127.0.0.1:0")
     assert servers[1].add_insecure_port(f"127.0.0.1:{port}") == port
+    for server in servers:
+        await server.stop(None)
 
 
 async def test_a_burst_of_honest_calls_on_one_connection_is_not_refused_by_the_transport() -> None:
