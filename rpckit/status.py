@@ -141,7 +141,7 @@ def _cut(text: str, limit: int) -> str:
 
 def wire_message(text: str) -> str:
     """The text cut to what may travel in ``grpc-message``, where a byte outside printable ASCII costs three."""
-    if len(text) <= MAX_MESSAGE_BYTES // 3:
+    if len(text) <= MAX_MESSAGE_BYTES // 12:
         return text.encode("utf-8", "replace").decode()
     cost = 0
     for index, character in enumerate(text):
