@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pymilvus.grpc_gen import common_pb2, milvus_pb2
-
 from memory_server.ports import Collection, CollectionLostError, IndexHit, IndexRow, IndexSearch, RowsRefusedError
 from memory_server.stores.milvus import schema
 from memory_server.stores.milvus.filters import compile_filter, row_key
 from memory_server.stores.milvus.legs import LEG_NAMES, hits, queries, search_request
+from memory_server.stores.milvus.messages import common_pb2, milvus_pb2
 from memory_server.stores.milvus.quoting import quoted, quoted_list
 from memory_server.stores.milvus.wire import COMPONENT, MilvusAddress, MilvusWire, NotLoadedError, RefusedError
 from memory_server.stores.rows import accepted_rows
@@ -72,6 +71,11 @@ class MilvusIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._wire.__aexit__(kind, error, trace)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Collections that this process has had loaded, the longest unused first, by their names in the engine."""
+        return tuple(self._loaded)
 
     # --- collections ---
 

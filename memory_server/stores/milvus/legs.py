@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from memory_server.ports import IndexHit
+from memory_server.stores.milvus.messages import common_pb2, milvus_pb2
 from memory_server.stores.milvus.schema import DENSE, SPARSE, keyword_prefix
 from soma_contract.tenant import Tenant
 

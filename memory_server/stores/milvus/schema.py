@@ -11,10 +11,10 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
-from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from memory_server.ports import Collection, IndexRow
 from memory_server.stores.milvus.filters import ABSENT_TIME, micros, row_key, tag_digest
+from memory_server.stores.milvus.messages import common_pb2, milvus_pb2, schema_pb2
 from memory_server.stores.milvus.quoting import LABEL_BYTES, encoded
 from soma_contract.limits import LIMITS
 from soma_contract.text.analysis import DEFAULT_LANGUAGE, MAX_TERM_BYTES

@@ -14,9 +14,9 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import grpc
-from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
 
 from memory_server.ports import CollectionLostError
+from memory_server.stores.milvus.messages import common_pb2, milvus_pb2, milvus_pb2_grpc
 from soma_contract.errors import ComponentUnavailableError
 
 COMPONENT = "milvus"
