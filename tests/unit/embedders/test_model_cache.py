@@ -97,12 +97,14 @@ def test_of_processes_that_start_together_one_builds_and_all_use_it(tmp_path: Pa
         for process in processes:
             assert process.stdin is not None
             process.stdin.close()
-            process.stdin = None
-        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        # Through the same stream: `communicate` would skip what the line before was read ahead with.
+        outputs = [process.stdout.read() for process in processes if process.stdout is not None]
     finally:
         for process in processes:
             process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
     assert sorted(output.splitlines() for output in outputs) == [
         ["building", "has weights"],
         ["has weights"],
