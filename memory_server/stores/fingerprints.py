@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
@@ -11,7 +12,7 @@ from functools import lru_cache
 import orjson
 
 from soma_contract.ids import keyed_memory_id
-from soma_contract.memory import Command, Forget, Memory, Remember, Target, Update
+from soma_contract.memory import Command, Coordinate, Forget, Memory, Remember, Target, Update
 
 _NO_DAY = date(2000, 1, 1)
 _UUID_7 = 7
@@ -67,6 +68,12 @@ def term_keys(tenant_name: str, terms: Iterable[str]) -> list[int]:
 def text_key(text: str) -> int:
     """A 64-bit key of a whole text, for finding it verbatim."""
     return _signed(hashlib.blake2b(text.encode(), digest_size=8, person=b"soma-text").digest())
+
+
+def place_key(coordinate: Coordinate) -> int:
+    """A 64-bit key of a coordinate."""
+    packed = struct.pack(">ddd", *coordinate)
+    return _signed(hashlib.blake2b(packed, digest_size=8, person=b"soma-place").digest())
 
 
 @lru_cache(maxsize=200_000)

@@ -12,12 +12,11 @@ import asyncpg
 
 from memory_server.ports import Analyse, KeywordTerms
 from memory_server.stores.deciding import Entry, Scene, Standing, Verdict
-from memory_server.stores.fingerprints import request_day
+from memory_server.stores.fingerprints import place_key, request_day
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.records import (
     columns,
     content_values,
-    coordinate_literals,
     dump_memory,
     header_of,
     load_memory,
@@ -37,7 +36,7 @@ Answers = list[Answer]
 Outcome = Answers | SomaError
 """The answers of one call, or why an atomic call was refused as a whole."""
 
-_ROW_COLUMNS = 36
+_ROW_COLUMNS = 37
 _ENTRY_COLUMNS = 8
 _RECORD_COLUMNS = 13
 _Spoken = tuple[str, str, datetime | None]
@@ -130,8 +129,7 @@ class Batches:
                 ids,
                 [namespace for namespace, _ in keys],
                 [key for _, key in keys],
-                [namespace for namespace, _ in places],
-                coordinate_literals(places),
+                [place_key(coordinate) for _, coordinate in places],
             )
         else:
             found = await connection.fetch(sql.query("lock_rows"), tenant.name, ids)

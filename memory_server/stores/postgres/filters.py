@@ -29,7 +29,7 @@ from soma_contract.filters import (
     walk,
 )
 
-LIVE = "NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > clock_timestamp())"
+LIVE = "NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > statement_timestamp())"
 """What every reader asks of a row: the database's clock decides, to the moment of reading."""
 
 _OPERATORS = {

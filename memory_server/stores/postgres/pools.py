@@ -18,13 +18,19 @@ from soma_contract.errors import ComponentUnavailableError
 _SESSION = {
     "search_path": "public",
     "timezone": "UTC",
-    "jit": "off",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
     # A session that sets another value would acknowledge what a crash can lose.
     "synchronous_commit": "on",
-    # Plans for unnest() of unknown length are estimated at 100 rows either way; planning each time costs more.
+    # Statements are planned once a session, often while the tables are empty, and must still be right at a million
+    # rows. Every one of them is meant to walk indexes from few rows to few rows, so the planner may do nothing else.
     "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
 }
 _CONNECT_S = 5.0
 
@@ -58,8 +64,8 @@ class Pools:
 async def open_pools(url: str, sizes: PoolSizes | None = None, *, durable: bool = True) -> AsyncIterator[Pools]:
     """Connect as the application role, check that this Postgres can be trusted, and open the pools.
 
-    Only a test may say that its memories need not be ``durable``.  Raises PostgresRefusedError for a Postgres, schema or role that breaks a guarantee, and
-    ComponentUnavailableError when there is none.
+    Only a test may say that its memories need not be ``durable``.  Raises PostgresRefusedError for a Postgres,
+    schema or role that breaks a guarantee, and ComponentUnavailableError when there is none.
     """
     sizes = sizes or PoolSizes()
     await _check(url, durable=durable)

@@ -10,9 +10,10 @@ from uuid import UUID
 import asyncpg
 
 from memory_server.ports import LISTING_ORDERS, Listing, MemoryPage
+from memory_server.stores.fingerprints import place_key
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.filters import LIVE, Parameters, compiled
-from memory_server.stores.postgres.records import columns, coordinate_literals, memory_of
+from memory_server.stores.postgres.records import columns, memory_of
 from memory_server.stores.postgres.transactions import Transactions
 from soma_contract.errors import FieldViolationError, PageTokenInvalidError
 from soma_contract.filters import Filter
@@ -36,7 +37,8 @@ class Reads:
         if not targets:
             return []
         ids = [target.memory_id for target in targets if target.memory_id]
-        name, arguments = "get_by_id", [ids]
+        name: str = "get_by_id"
+        arguments: list[Sequence[object]] = [ids]
         if len(ids) < len(targets):
             name, arguments = "get_named", [ids, *_keys_and_places(targets)]
         query = sql.filled(name, columns=_columns(view), live=LIVE, vectors=_vectors(view))
@@ -134,18 +136,17 @@ def _vectors(view: View) -> str:
     )
 
 
-def _keys_and_places(targets: Sequence[Target]) -> list[list[str]]:
+def _keys_and_places(targets: Sequence[Target]) -> list[Sequence[object]]:
     keys = [(target.namespace, target.key) for target in targets if target.key and not target.memory_id]
     places = [
-        (target.namespace, target.coordinate)
+        place_key(target.coordinate)
         for target in targets
         if target.coordinate is not None and not target.key and not target.memory_id
     ]
     return [
         [namespace for namespace, _ in keys],
         [key for _, key in keys],
-        [namespace for namespace, _ in places],
-        coordinate_literals(places),
+        places,
     ]
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from memory_server.ports import KeywordTerms
 from memory_server.stores.deciding import Standing
-from memory_server.stores.fingerprints import term_keys, text_key
+from memory_server.stores.fingerprints import place_key, term_keys, text_key
 from soma_contract.memory import Coordinate, Kind, Memory, Origin, Provenance, Vector
 
 _KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
@@ -131,6 +131,7 @@ def row_values(
     tenant_name: str, row: Standing, terms: KeywordTerms | None, before: int, *, ended: bool
 ) -> list[object]:
     """The values of one changed row for write_rows.sql; ``before`` is the version it replaces."""
+    assert row.memory.coordinate is not None
     keys = term_keys(tenant_name, terms.terms) if terms is not None else ()
     counts = terms.counts if terms is not None else ()
     return [
@@ -143,14 +144,10 @@ def row_values(
         _int_array(counts),
         terms.length if terms is not None else 0,
         0 if row.deleted else text_key(row.memory.text),
+        place_key(row.memory.coordinate),
         before,
         ended,
     ]
-
-
-def coordinate_literals(places: Iterable[tuple[str, Coordinate]]) -> list[str]:
-    """The coordinates of places, as array literals."""
-    return [_coordinate(coordinate) for _, coordinate in places]
 
 
 def dump_memory(memory: Memory) -> str:

@@ -22,7 +22,7 @@ CREATE TABLE index_jobs (
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE index_jobs IS 'One row a memory: what the index holds of it, and the job when that is not the truth.';
 CREATE INDEX index_jobs_due ON index_jobs (tenant, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX index_jobs_overlay ON index_jobs (tenant, indexed_epoch, moved_at) INCLUDE (memory_id);
+CREATE INDEX index_jobs_overlay ON index_jobs (tenant, indexed_epoch, moved_at DESC) INCLUDE (memory_id);
 
 CREATE SEQUENCE index_epochs;
 CREATE TABLE index_collections (

@@ -24,6 +24,10 @@ END $$;
 ALTER TABLE api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE api_keys FORCE ROW LEVEL SECURITY;
 
+-- For soma_rows_with_terms, which runs as the owner.
+DROP POLICY IF EXISTS rows_with_terms ON memory_items;
+CREATE POLICY rows_with_terms ON memory_items FOR SELECT TO CURRENT_USER USING (true);
+
 -- A shared collection belongs to nobody and is named to everybody.
 DROP POLICY IF EXISTS shared_collection ON index_collections;
 CREATE POLICY shared_collection ON index_collections FOR SELECT USING (tenant = '');
@@ -51,5 +55,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON memory_versions, memory_vectors, links, 
     index_collections, embedding_profiles, term_changes, term_stats, corpus_stats, tenants, api_keys, wm_sessions,
     import_jobs, import_refusals TO {worker};
 GRANT USAGE ON SEQUENCE index_epochs TO {worker};
-REVOKE ALL ON FUNCTION soma_roll_idempotency(int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION soma_roll_idempotency(int), soma_rows_with_terms(bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION soma_rows_with_terms(bigint[]) TO {application};
 GRANT EXECUTE ON FUNCTION soma_roll_idempotency(int) TO {worker};

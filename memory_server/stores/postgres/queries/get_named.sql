@@ -1,5 +1,5 @@
 -- Read living memories named by id, key or coordinate.
--- $1 tenant, $2 ids, $3 $4 namespaces and keys, $5 $6 namespaces and coordinates
+-- $1 tenant, $2 ids, $3 $4 namespaces and keys, $5 keys of coordinates
 SELECT {columns}
 FROM memory_items m {vectors}
 WHERE m.tenant = $1 AND {live} AND m.memory_id = ANY (ARRAY(
@@ -12,11 +12,7 @@ WHERE m.tenant = $1 AND {live} AND m.memory_id = ANY (ARRAY(
         WHERE i.tenant = $1 AND i.namespace = named.namespace AND i.key = named.key AND i.key <> '' AND NOT i.deleted
     ) AS k
     UNION ALL
-    SELECT c.memory_id
-    FROM unnest($5::text[], $6::text[]) AS named (namespace, coordinate)
-    CROSS JOIN LATERAL (
-        SELECT i.memory_id FROM memory_items i
-        WHERE i.tenant = $1 AND i.coordinate = named.coordinate::float8[] AND i.namespace = named.namespace
-          AND NOT i.deleted
-    ) AS c
+    SELECT i.memory_id
+    FROM memory_items i
+    WHERE i.tenant = $1 AND i.place_key = ANY ($5::bigint[]) AND NOT i.deleted
 ));

@@ -1,5 +1,5 @@
 -- Like lock_rows.sql, for memories named by id, by key or by coordinate.
--- $1 tenant, $2 ids, $3 $4 namespaces and keys, $5 $6 namespaces and coordinates
+-- $1 tenant, $2 ids, $3 $4 namespaces and keys, $5 keys of coordinates
 SELECT clock_timestamp() AS now,
        COALESCE((SELECT t.revision FROM tenant_revisions t WHERE t.tenant = $1), 0) AS revision,
        r.*
@@ -19,13 +19,9 @@ LEFT JOIN LATERAL (
               AND NOT i.deleted
         ) AS k
         UNION ALL
-        SELECT c.memory_id
-        FROM unnest($5::text[], $6::text[]) AS named (namespace, coordinate)
-        CROSS JOIN LATERAL (
-            SELECT i.memory_id FROM memory_items i
-            WHERE i.tenant = $1 AND i.coordinate = named.coordinate::float8[] AND i.namespace = named.namespace
-              AND NOT i.deleted
-        ) AS c
+        SELECT i.memory_id
+        FROM memory_items i
+        WHERE i.tenant = $1 AND i.place_key = ANY ($5::bigint[]) AND NOT i.deleted
     ))
     ORDER BY m.memory_id
     FOR NO KEY UPDATE OF m

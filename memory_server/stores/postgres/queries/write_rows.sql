@@ -1,8 +1,8 @@
 -- Write a batch: rows, history, term changes, index jobs, then the revision counter, changelog and answers.
 -- Every part sees the state before the batch. The counter's row is locked last and so for the shortest time: its
 -- part waits for the parts it counts.
--- $1 tenant, $2 now, $3 versions kept, $4 number of revisions, $5 … $40 changed rows, $41 … $48 changelog,
--- $49 … $61 answers
+-- $1 tenant, $2 now, $3 versions kept, $4 number of revisions, $5 … $41 changed rows, $42 … $49 changelog,
+-- $50 … $62 answers
 WITH changed AS MATERIALIZED (
     SELECT * FROM unnest(
         $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
@@ -10,11 +10,11 @@ WITH changed AS MATERIALIZED (
         $21::float8[], $22::float8[], $23::float8[], $24::timestamptz[], $25::timestamptz[], $26::bytea[],
         $27::text[], $28::timestamptz[], $29::timestamptz[], $30::bigint[], $31::bool[], $32::bytea[],
         $33::timestamptz[], $34::text[], $35::text[], $36::text[], $37::int[], $38::bigint[], $39::bigint[],
-        $40::bool[]
+        $40::bigint[], $41::bool[]
     ) AS c (memory_id, namespace, key, coordinate, kind, schema_type, schema_version, persona_id, text, payload, tags,
             actor, session_id, sequence, author, source, confidence, importance, relevance, occurred_at, expires_at,
             embedding, embedding_model, created_at, updated_at, version, deleted, content_hash, origin_at,
-            origin_brain, term_keys, term_counts, length, text_key, before, ended)
+            origin_brain, term_keys, term_counts, length, text_key, place_key, before, ended)
 ), kept AS (
     INSERT INTO memory_versions (
         tenant, memory_id, namespace, key, coordinate, kind, schema_type, schema_version, persona_id, text, payload,
@@ -59,12 +59,12 @@ WITH changed AS MATERIALIZED (
         tenant, memory_id, namespace, key, coordinate, kind, schema_type, schema_version, persona_id, text, payload,
         tags, actor, session_id, sequence, author, source, confidence, importance, relevance, occurred_at, expires_at,
         embedding, embedding_model, created_at, updated_at, version, deleted, content_hash, origin_at, origin_brain,
-        term_keys, term_counts, length, text_key)
+        term_keys, term_counts, length, text_key, place_key)
     SELECT $1, c.memory_id, c.namespace, c.key, c.coordinate::float8[], c.kind, c.schema_type, c.schema_version,
            c.persona_id, c.text, c.payload, c.tags::text[], c.actor, c.session_id, c.sequence, c.author, c.source,
            c.confidence, c.importance, c.relevance, c.occurred_at, c.expires_at, c.embedding, c.embedding_model,
            c.created_at, c.updated_at, c.version, c.deleted, c.content_hash, c.origin_at, c.origin_brain,
-           c.term_keys::bigint[], c.term_counts::int[], c.length, c.text_key
+           c.term_keys::bigint[], c.term_counts::int[], c.length, c.text_key, c.place_key
     FROM changed c
     WHERE c.before = 0
     -- Another server made the same memory or key a moment ago: counted below, and the batch starts over.
@@ -80,7 +80,8 @@ WITH changed AS MATERIALIZED (
         embedding = c.embedding, embedding_model = c.embedding_model, created_at = c.created_at,
         updated_at = c.updated_at, version = c.version, deleted = c.deleted, content_hash = c.content_hash,
         origin_at = c.origin_at, origin_brain = c.origin_brain, term_keys = c.term_keys::bigint[],
-        term_counts = c.term_counts::int[], length = c.length, text_key = c.text_key
+        term_counts = c.term_counts::int[], length = c.length, text_key = c.text_key,
+        place_key = c.place_key
     FROM changed c
     WHERE c.before > 0 AND m.tenant = $1 AND m.memory_id = c.memory_id AND m.version = c.before
     RETURNING 1
@@ -106,7 +107,7 @@ WITH changed AS MATERIALIZED (
     INSERT INTO changelog (tenant, revision, ordinal, op, memory_id, namespace, version, target_id, relation, at)
     SELECT $1, b.before + e.step, e.ordinal, e.op, e.memory_id, e.namespace, e.version, e.target_id, e.relation, $2
     FROM bumped b CROSS JOIN unnest(
-        $41::int[], $42::int[], $43::text[], $44::uuid[], $45::text[], $46::bigint[], $47::uuid[], $48::text[]
+        $42::int[], $43::int[], $44::text[], $45::uuid[], $46::text[], $47::bigint[], $48::uuid[], $49::text[]
     ) AS e (step, ordinal, op, memory_id, namespace, version, target_id, relation)
 ), answered AS (
     INSERT INTO idempotency (tenant, day, request_id, request_hash, memory_id, revision, version, created, changed,
@@ -114,8 +115,8 @@ WITH changed AS MATERIALIZED (
     SELECT $1, a.day, a.request_id, a.request_hash, a.memory_id, b.before + a.step, a.version, a.created, a.changed,
            a.created_at, a.updated_at, a.expires_at, a.snapshot, a.warnings::text[], $2
     FROM bumped b CROSS JOIN unnest(
-        $49::date[], $50::text[], $51::bytea[], $52::uuid[], $53::int[], $54::bigint[], $55::bool[], $56::bool[],
-        $57::timestamptz[], $58::timestamptz[], $59::timestamptz[], $60::text[], $61::text[]
+        $50::date[], $51::text[], $52::bytea[], $53::uuid[], $54::int[], $55::bigint[], $56::bool[], $57::bool[],
+        $58::timestamptz[], $59::timestamptz[], $60::timestamptz[], $61::text[], $62::text[]
     ) AS a (day, request_id, request_hash, memory_id, step, version, created, changed, created_at, updated_at,
             expires_at, snapshot, warnings)
     ON CONFLICT DO NOTHING

@@ -1,0 +1,19 @@
+-- Re-read candidates with vectors, terms and corpus statistics; only living rows of the tenant that match.
+-- $1 tenant, then the values of ids, exact target, terms, profile and filter
+WITH found AS MATERIALIZED (
+    SELECT {columns}, m.length, array_send(m.term_keys) AS term_keys, array_send(m.term_counts) AS term_counts
+    FROM memory_items m
+    WHERE m.tenant = $1 AND m.memory_id = ANY ({ids}) AND {live} AND {filter}
+){near}
+SELECT f.*, v.dense, v.sentences, v.tokens, v.token_ids, false AS neighbour,
+       (SELECT COALESCE(sum(s.memories), 0)::bigint FROM corpus_stats s
+        WHERE s.tenant = $1 AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))) AS corpus_memories,
+       (SELECT COALESCE(sum(s.length), 0)::bigint FROM corpus_stats s
+        WHERE s.tenant = $1 AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))) AS corpus_length,
+       (SELECT array_send(array_agg(COALESCE((
+            SELECT sum(s.frequency) FROM term_stats s
+            WHERE s.tenant = $1 AND s.term_key = q.key AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))
+        ), 0)::bigint ORDER BY q.place)) FROM unnest({keys}) WITH ORDINALITY AS q (key, place)) AS corpus_frequencies
+FROM found f
+LEFT JOIN memory_vectors v ON v.tenant = $1 AND v.memory_id = f.memory_id AND v.profile = {profile}
+                          AND v.version = f.version{neighbours};

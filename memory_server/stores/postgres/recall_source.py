@@ -1,0 +1,249 @@
+"""What recall reads from the truth: the overlay, keyword search, vector scans and the pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_server.ports import Overlay, PoolRow, TermStats
+from memory_server.stores.fingerprints import place_key, term_keys, text_key
+from memory_server.stores.postgres import sql
+from memory_server.stores.postgres.filters import LIVE, Parameters, compiled, namespaces_of
+from memory_server.stores.postgres.pools import Pools
+from memory_server.stores.postgres.records import WIDTH, columns, memory_of
+from memory_server.stores.postgres.vectors import bigints_of, count_matrix, dense_matrix, vectors_of
+from soma_contract.filters import Filter
+from soma_contract.memory import Memory, Target
+from soma_contract.tenant import Tenant
+
+WINDOW = 4_000
+"""So many un-indexed rows are looked at one by one; of more, only the newest, and terms find the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresRecallSource:
+    """See :class:`memory_server.ports.RecallSource`."""
+
+    pools: Pools
+
+    async def overlay(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        *,
+        terms: Sequence[str],
+        epoch: int,
+        profile: str,
+        keyword_limit: int = 50,
+        vector_limit: int = 2_000,
+        unembedded_limit: int = 16,
+    ) -> Overlay:
+        """Search the rows that the index may not hold; one query when there are few of them, else three."""
+        query, values = _overlay_query(tenant, filter, terms, epoch, profile, vector_limit, unembedded_limit)
+        async with self.pools.interactive.tenant(tenant) as connection:
+            rows = await connection.fetch(query, *values)
+            if not rows:
+                return Overlay(0, (), (), np.zeros((0, 0), np.float32), ())
+            truncated = rows[0]["open_rows"] >= WINDOW
+            if truncated and terms:
+                query, values = _behind_query(tenant, filter, terms, epoch, profile, keyword_limit)
+                keyword_ids = [str(row[0]) for row in await connection.fetch(query, *values)]
+            else:
+                scored = [(-row["score"], str(row["memory_id"])) for row in rows if row["score"] is not None]
+                keyword_ids = [memory_id for _, memory_id in sorted(scored)[:keyword_limit]]
+            embedded = sorted(
+                (row["place"], str(row["memory_id"]), row["dense"]) for row in rows if row["dense"] is not None
+            )
+            new = sorted(
+                (row["place"], str(row["memory_id"]))
+                for row in rows
+                if not row["embedded"] and row["place"] <= unembedded_limit
+            )
+            unembedded = await _memories(connection, tenant, [memory_id for _, memory_id in new]) if new else ()
+        return Overlay(
+            pending_rows=rows[0]["behind_rows"],
+            keyword_ids=tuple(keyword_ids),
+            vector_ids=tuple(memory_id for _, memory_id, _ in embedded),
+            vectors=dense_matrix([dense for _, _, dense in embedded]),
+            unembedded=unembedded,
+            truncated=truncated,
+        )
+
+    async def keyword_search(
+        self, tenant: Tenant, filter: Filter, *, terms: Sequence[str], limit: int
+    ) -> list[tuple[str, float]]:
+        """Search all living rows by BM25 over stored terms; (id, score), best first."""
+        if not terms:
+            return []
+        parameters = Parameters([tenant.name])
+        parts = _term_parts(tenant, filter, terms, parameters)
+        query = sql.filled(
+            "keyword_search",
+            **parts,
+            live=LIVE,
+            filter=compiled(filter, parameters),
+            limit=parameters.add(limit, "bigint"),
+        )
+        async with self.pools.interactive.tenant(tenant) as connection:
+            rows = await connection.fetch(query, *parameters.values)
+        return [(str(row[0]), row[1]) for row in rows]
+
+    async def vector_scan(
+        self, tenant: Tenant, filter: Filter, *, profile: str, limit: int
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Read (ids, dense vectors) of up to ``limit`` matching rows in the order of their ids."""
+        parameters = Parameters([tenant.name])
+        query = sql.filled(
+            "vector_scan",
+            profile=parameters.add(profile, "text"),
+            live=LIVE,
+            filter=compiled(filter, parameters),
+            limit=parameters.add(limit, "bigint"),
+        )
+        async with self.pools.interactive.tenant(tenant) as connection:
+            rows = await connection.fetch(query, *parameters.values)
+        return tuple(str(row[0]) for row in rows), dense_matrix([row[1] for row in rows])
+
+    async def pool(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        ids: Sequence[str],
+        *,
+        terms: Sequence[str],
+        profile: str,
+        neighbours: bool,
+        exact: Target | None = None,
+        exact_text: str = "",
+    ) -> tuple[list[PoolRow], TermStats]:
+        """Re-read candidates and bring what scoring needs, in one query."""
+        keys = term_keys(tenant.name, terms)
+        parameters = Parameters([tenant.name])
+        parts = {
+            "columns": columns("m"),
+            "ids": _candidates(ids, exact, exact_text, parameters),
+            "live": LIVE,
+            "profile": parameters.add(profile, "text"),
+            "namespaces": _namespaces(filter, parameters),
+            "keys": parameters.add(keys, "bigint[]"),
+            "filter": compiled(filter, parameters),
+        }
+        near = sql.query("part_near") if neighbours else ""
+        query = sql.filled(
+            "pool", near=near, neighbours=sql.filled("part_neighbours", **parts) if near else "", **parts
+        )
+        async with self.pools.interactive.tenant(tenant) as connection:
+            rows = await connection.fetch(query, *parameters.values)
+        return _pool_rows(rows, keys), _term_stats(rows, len(keys))
+
+
+def _pool_rows(rows: Sequence[asyncpg.Record], keys: Sequence[int]) -> list[PoolRow]:
+    plain = [tuple(row) for row in rows]
+    counts = count_matrix(keys, [(row[WIDTH + 1], row[WIDTH + 2]) for row in plain])
+    pool = []
+    for row, row_counts in zip(plain, counts, strict=True):
+        dense = row[WIDTH + 3]
+        vectors = None if dense is None else vectors_of(dense, row[WIDTH + 4], row[WIDTH + 5], row[WIDTH + 6])
+        pool.append(PoolRow(memory_of(row), vectors, row_counts, row[WIDTH], row[WIDTH + 7]))
+    return pool
+
+
+def _term_stats(rows: Sequence[asyncpg.Record], terms: int) -> TermStats:
+    if not rows:
+        return TermStats(0, 0.0, np.zeros(terms, np.int64))
+    row = next((row for row in rows if row["corpus_memories"] is not None), None)
+    if row is None:
+        return TermStats(0, 0.0, np.zeros(terms, np.int64))
+    memories = row["corpus_memories"]
+    frequencies = bigints_of(row["corpus_frequencies"]) if terms else np.zeros(0, np.int64)
+    return TermStats(memories, row["corpus_length"] / memories if memories else 0.0, frequencies)
+
+
+def _candidates(ids: Sequence[str], exact: Target | None, exact_text: str, parameters: Parameters) -> str:
+    """The ids to read: those given, that of the exact target, and those of the verbatim text."""
+    given = parameters.add(list(ids), "uuid[]")
+    more = []
+    if exact is not None and exact.memory_id:
+        more.append(f"SELECT {parameters.add(exact.memory_id, 'uuid')}")
+    elif exact is not None and exact.key:
+        namespace, key = parameters.add(exact.namespace, "text"), parameters.add(exact.key, "text")
+        more.append(sql.filled("part_exact_key", namespace=namespace, key=key))
+    elif exact is not None and exact.coordinate is not None:
+        more.append(sql.filled("part_exact_place", place=parameters.add(place_key(exact.coordinate), "bigint")))
+    if exact_text:
+        key, text = parameters.add(text_key(exact_text), "bigint"), parameters.add(exact_text, "text")
+        more.append(sql.filled("part_exact_text", key=key, text=text))
+    if not more:
+        return given
+    return f"ARRAY({' UNION ALL '.join([f'SELECT unnest({given})', *more])})"
+
+
+def _term_parts(tenant: Tenant, filter: Filter, terms: Sequence[str], parameters: Parameters) -> dict[str, str]:
+    """The pieces that every keyword query has: terms, their weights and the score of a row."""
+    times = Counter(terms)
+    keys = parameters.add(term_keys(tenant.name, times), "bigint[]")
+    weights = sql.filled(
+        "part_weights",
+        keys=keys,
+        times=parameters.add([float(count) for count in times.values()], "float8[]"),
+        namespaces=_namespaces(filter, parameters),
+    )
+    return {"keys": keys, "weights": weights, "score": sql.query("part_score")}
+
+
+def _namespaces(filter: Filter, parameters: Parameters) -> str:
+    namespaces = namespaces_of(filter)
+    return parameters.add(list(namespaces) if namespaces is not None else None, "text[]")
+
+
+def _overlay_query(
+    tenant: Tenant,
+    filter: Filter,
+    terms: Sequence[str],
+    epoch: int,
+    profile: str,
+    vector_limit: int,
+    unembedded_limit: int,
+) -> tuple[str, list[object]]:
+    parameters = Parameters([tenant.name])
+    parts = _term_parts(tenant, filter, terms, parameters)
+    named = parameters.add(profile, "text")
+    query = sql.filled(
+        "overlay",
+        **parts,
+        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named),
+        profile=named,
+        window=parameters.add(WINDOW, "bigint"),
+        vectors=parameters.add(vector_limit, "bigint"),
+        unembedded=parameters.add(unembedded_limit, "bigint"),
+        live=LIVE,
+        filter=compiled(filter, parameters),
+    )
+    return query, parameters.values
+
+
+def _behind_query(
+    tenant: Tenant, filter: Filter, terms: Sequence[str], epoch: int, profile: str, limit: int
+) -> tuple[str, list[object]]:
+    parameters = Parameters([tenant.name])
+    parts = _term_parts(tenant, filter, terms, parameters)
+    query = sql.filled(
+        "keyword_search_behind",
+        **parts,
+        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=parameters.add(profile, "text")),
+        live=LIVE,
+        filter=compiled(filter, parameters),
+        limit=parameters.add(limit, "bigint"),
+    )
+    return query, parameters.values
+
+
+async def _memories(connection: asyncpg.Connection, tenant: Tenant, ids: Sequence[str]) -> tuple[Memory, ...]:
+    query = sql.filled("get_by_id", columns=columns("m", embedding="m.embedding"), live=LIVE, vectors="")
+    memories = {memory.memory_id: memory for memory in map(memory_of, await connection.fetch(query, tenant.name, ids))}
+    return tuple(memories[memory_id] for memory_id in ids if memory_id in memories)
