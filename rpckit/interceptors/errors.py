@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import NoReturn
 
 import grpc
@@ -21,7 +22,7 @@ _log = logging.getLogger("soma.errors")
 
 async def answer(call: Call, error: BaseException) -> NoReturn:
     """End the call with ``error``: sends the status and raises what grpc needs to see."""
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
         _note(call, _ended_code(call))
         raise error
     if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -30,6 +31,13 @@ async def answer(call: Call, error: BaseException) -> NoReturn:
         _note(call, _code_set(call) or Code.UNKNOWN)
         raise error
     await _abort(call, _shown(call, error))
+
+
+def _is_cancelled() -> bool:
+    # A handler may also raise CancelledError because something it waited for was cancelled. grpc would then send
+    # nothing at all and the caller wait for ever.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _shown(call: Call, error: BaseException) -> SomaError:
@@ -65,8 +73,11 @@ def _note(call: Call, code: Code, reason: str = "") -> None:
 
 
 def _ended_code(call: Call) -> Code:
-    remaining = call.context.remaining_s()
-    return Code.DEADLINE_EXCEEDED if remaining is not None and remaining <= 0 else Code.CANCELLED
+    # A caller that gives up at its deadline is heard of a little before ours: on its way here a deadline is rounded up
+    # to about 1 %.
+    remaining_s = call.context.remaining_s()
+    early_s = 0.05 + 0.01 * (time.perf_counter() - call.started)
+    return Code.DEADLINE_EXCEEDED if remaining_s is not None and remaining_s <= early_s else Code.CANCELLED
 
 
 def _code_set(call: Call) -> Code | None:

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+import orjson
+
 from rpckit.call import current_call_or_none
 
 
@@ -30,7 +32,10 @@ class JsonFormatter(logging.Formatter):
                 line["tenant"] = call.tenant.name
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # half of a surrogate pair, or an integer beyond 64 bits
+            return json.dumps(line, default=str)
 
 
 def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:

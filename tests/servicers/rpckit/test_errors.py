@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -91,20 +92,6 @@ async def test_the_text_of_an_unexpected_exception_never_reaches_the_caller(
     assert {"request_id": request_id} == error.metadata
     logged = [record for record in caplog.records if record.name == "soma.errors"]
     assert [request_id in record.getMessage() for record in logged] == [True]
-
-
-async def test_grpc_alone_would_send_the_text() -> None:
-    """The control: without the chain the same handler gives its secret away."""
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Boom": unary(unexpected)}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    channel: Any = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-    async with channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(f"/{SERVICE}/Boom")(b"")
-    await server.stop(None)
-    assert "hunter2" in str(caught.value.details())
 
 
 async def test_a_typed_error_arrives_whole() -> None:
@@ -291,3 +278,68 @@ async def test_an_error_of_an_outage_without_details_becomes_the_family_of_its_c
     async with channel:
         error, _ = await refused(channel.unary_unary("/x.Y/Z")(b"", timeout=5))
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "")
+
+
+async def test_a_cancellation_that_is_not_the_calls_own_is_an_error_and_not_silence() -> None:
+    async def waits_for_something_cancelled(request: Any, context: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async with stand({"Get": unary(waits_for_something_cancelled)}) as on, asyncio.timeout(5):
+        error, _ = await refused(on.unary("Get"))
+    assert type(error) is InternalError
+
+
+# --- Controls: what grpc.aio does without us -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def bare(handlers: dict[str, Any], *interceptors: grpc.aio.ServerInterceptor) -> AsyncIterator[Any]:
+    server = grpc.aio.server(interceptors=interceptors)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+async def test_grpc_alone_sends_the_text_of_an_exception() -> None:
+    async with bare({"Boom": unary(unexpected)}) as channel:
+        _, raw = await refused(channel.unary_unary(f"/{SERVICE}/Boom")(b""))
+    assert "hunter2" in str(raw.details())
+
+
+async def test_grpc_alone_loses_the_status_of_an_error_with_large_details() -> None:
+    async def large(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "wrong", ((STATUS_DETAILS, b"x" * 20_000),))
+
+    async with bare({"Large": unary(large)}) as channel:
+        _, raw = await refused(channel.unary_unary(f"/{SERVICE}/Large")(b""))
+    assert raw.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_grpc_alone_hangs_a_stream_that_a_unary_handler_refuses() -> None:
+    async def refuse(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+
+    class Refusing(grpc.aio.ServerInterceptor):
+        async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+            return unary(refuse)
+
+    async with bare({"Observe": both_streams(in_a_group)}, Refusing()) as channel:
+        call = channel.stream_stream(f"/{SERVICE}/Observe")()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call.read(), 0.3)
+        call.cancel()
+
+
+async def test_grpc_alone_answers_nothing_when_a_handler_raises_a_cancellation() -> None:
+    async def cancelled(request: Any, context: Any) -> Any:
+        raise asyncio.CancelledError
+
+    async with bare({"Get": unary(cancelled)}) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/Get")(b"", timeout=0.3)
+        _, raw = await refused(call)
+    assert raw.code() is grpc.StatusCode.DEADLINE_EXCEEDED
