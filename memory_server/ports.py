@@ -395,8 +395,9 @@ class IndexHit:
 class IndexSearch:
     """Answers of the two legs, best first, ties by id; a leg that failed or was not asked for is None.
 
-    ``failures`` says why a leg failed.  ``exact`` is False when the index let through rows that the filter
-    does not match (payload conditions), so that fewer than ``limit`` may be left after the re-check.
+    ``failures`` says of a failed leg whether it was ``late``, ``unavailable`` or ``refused``.  ``exact`` is
+    False when the index let through rows that the filter does not match (payload conditions), so that fewer
+    than ``limit`` may be left after the re-check.
     """
 
     dense: tuple[IndexHit, ...] | None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from memory_server.ports import Collection, CollectionLostError, IndexSearch, RowsRefusedError, VectorIndex
+from memory_server.stores.inmemory.index import InMemoryIndex
 from soma_contract.filters import (
     EVERYTHING,
     AllOf,
@@ -73,6 +74,20 @@ def numbers(hits: object) -> list[int]:
     assert isinstance(hits, tuple)
     return [int(hit.memory_id.replace("-", ""), 16) & 0xFFFFFFFF for hit in hits]
 
+
+TEXTS = [
+    "don't can't won't I'll it’s “quoted”",
+    "user_name snake_case __init__",
+    "foo-bar baz/qux a.b.c john@example.com",
+    "3.14 1,000 v2.0 10:30 2nd",
+    "running runs ran runner hello hello",
+    "naïve café résumé Übung straße",
+    "日本語のテキスト 한국어 ไทย Привет мир",
+    "emoji \U0001f600 smile ﬁne zero\u200bwidth a\u0301b",
+    f"{'x' * 39} {'y' * 40} {'z' * 41} {'é' * 20} {'é' * 21}",
+    "the of and when did she",
+    "C++ C# a1b2c3 COVID-19 U.S.A.",
+]
 
 # --- collections ---
 
@@ -284,6 +299,19 @@ async def test_a_query_of_nothing_but_stop_words_finds_nothing(index: VectorInde
     await index.upsert(collection, [row(1, "when did she go there")])
     assert (await search(index, collection, angle=None, text="when did she")).keyword == ()
     assert (await search(index, collection, angle=None, text="")).keyword == ()
+
+
+async def test_keyword_scores_are_bm25_over_the_whole_collection(index: VectorIndex, collection: Collection) -> None:
+    twin = InMemoryIndex()
+    twins = await opened(twin, "twin")
+    rows = [row(n, text, tenant=GLOBEX if n % 3 == 0 else ACME) for n, text in enumerate(TEXTS)]
+    await index.upsert(collection, rows)
+    await twin.upsert(twins, rows)
+    for query in {*TEXTS, *(word for text in TEXTS for word in text.split())}:
+        expected = (await search(twin, twins, angle=None, text=query, limit=100)).keyword or ()
+        actual = (await search(index, collection, angle=None, text=query, limit=100)).keyword or ()
+        scores = {hit.memory_id: hit.score for hit in actual}
+        assert {hit.memory_id: pytest.approx(hit.score, rel=1e-4) for hit in expected} == scores
 
 
 async def test_a_search_can_be_restricted_to_ids(index: VectorIndex, collection: Collection) -> None:

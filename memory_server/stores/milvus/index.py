@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from memory_server.stores.milvus.filters import compile_filter, row_key
 from memory_server.stores.milvus.legs import LEG_NAMES, hits, queries, search_request
 from memory_server.stores.milvus.messages import common_pb2, milvus_pb2
 from memory_server.stores.milvus.quoting import quoted, quoted_list
-from memory_server.stores.milvus.wire import COMPONENT, MilvusAddress, MilvusWire, NotLoadedError, RefusedError
+from memory_server.stores.milvus.wire import (
+    COMPONENT,
+    LateError,
+    MilvusAddress,
+    MilvusWire,
+    NotLoadedError,
+    RefusedError,
+)
 from memory_server.stores.rows import accepted_rows
 from soma_contract.errors import ComponentUnavailableError
 from soma_contract.filters import Filter
@@ -24,6 +32,8 @@ from soma_contract.tenant import Tenant
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_log = logging.getLogger("soma.index")
 
 MAX_LIMIT = 16_384
 """The most rows one search or query of Milvus returns."""
@@ -38,8 +48,8 @@ class MilvusLimits:
 
     loaded_collections: int = 32
     """Collections kept in the engine's memory by this process; each costs it about 50 MB."""
-    batch_rows: int = 500
-    """Rows written by one request."""
+    batch_rows: int = 128
+    """Rows written by one request; searches of the embedded engine wait while it writes."""
     batch_bytes: int = 8 * 1024 * 1024
     """Keyword text and vectors written by one request."""
     write_timeout_s: float = 30.0
@@ -121,7 +131,7 @@ class MilvusIndex:
                     await self._write("Upsert", request)
                 except RefusedError as error:
                     raise RowsRefusedError(
-                        {(row.tenant.name, row.memory.memory_id): error.reason for row in batch}
+                        {(row.tenant.name, row.memory.memory_id): str(error) for row in batch}
                     ) from error
                 # A large request is built and sent in one go; let others have the loop in between.
                 await asyncio.sleep(0)
@@ -196,7 +206,7 @@ class MilvusIndex:
         for error in failures.values():
             if isinstance(error, CollectionLostError):
                 raise error
-        reasons = {LEG_NAMES[column]: str(error) for column, error in failures.items()}
+        reasons = {LEG_NAMES[column]: _reason(error) for column, error in failures.items()}
         if failures and not answers:
             raise ComponentUnavailableError(f"The vector index gave no answer: {reasons}.", component=COMPONENT)
         return IndexSearch(answers.get(schema.DENSE), answers.get(schema.SPARSE), reasons, expression.exact)
@@ -277,6 +287,14 @@ class MilvusIndex:
             size += row_bytes
         if batch:
             yield batch
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RefusedError):
+        # Nothing a caller sends should lead here: the compiler or the schema is wrong.
+        _log.error("a search was refused by the index, code %d", error.code)
+        return "refused"
+    return "late" if isinstance(error, LateError) else "unavailable"
 
 
 def _split(key: str) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Calls to a Milvus engine: one channel, one deadline a call, errors told apart.
 
 pymilvus' own asynchronous client retries inside a call, keeps a process-wide connection registry behind one lock
-and logs a traceback for every failure; it also costs twice the CPU a search.  The stubs and messages it is built
-on are used here directly, so that a deadline is a deadline.
+and logs a traceback for every failure; it also costs 40 % more CPU a search (1.2 ms against 0.85 ms).  The stubs
+and messages it is built on are used here directly, so that a deadline is a deadline.
 """
 
 from __future__ import annotations
@@ -72,13 +72,19 @@ class MilvusAddress:
         )
 
 
-class RefusedError(Exception):
-    """The engine answered that it cannot do this; a repetition will not help."""
+class LateError(ComponentUnavailableError):
+    """The vector index did not answer in time."""
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"code {code}: {reason}")
+
+class RefusedError(Exception):
+    """The engine answered that it cannot do this; a repetition will not help.
+
+    Its reason is not kept: it repeats the expression or the values, and those may be another tenant's.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the index refuses this with code {code}")
         self.code = code
-        self.reason = reason
 
 
 class NotLoadedError(Exception):
@@ -144,10 +150,10 @@ class MilvusWire:
     @staticmethod
     def _unavailable(method: str, error: grpc.aio.AioRpcError, timeout_s: float) -> ComponentUnavailableError:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            detail = f"no answer within {timeout_s:.3f} s"
-        else:
-            detail = f"{error.code().name}"
-        return ComponentUnavailableError(f"The vector index did not answer {method}: {detail}.", component=COMPONENT)
+            message = f"The vector index did not answer {method} within {timeout_s:.3f} s."
+            return LateError(message, component=COMPONENT)
+        message = f"The vector index did not answer {method}: {error.code().name}."
+        return ComponentUnavailableError(message, component=COMPONENT)
 
 
 def _check(status: Any, request: Any) -> None:
@@ -160,5 +166,5 @@ def _check(status: Any, request: Any) -> None:
     if code == _COLLECTION_NOT_LOADED:
         raise NotLoadedError(name)
     if any(code in refusals for refusals in _REFUSALS):
-        raise RefusedError(code, status.reason)
+        raise RefusedError(code)
     raise ComponentUnavailableError(f"The vector index is in trouble: code {code}.", component=COMPONENT)

@@ -155,7 +155,7 @@ async def test_a_leg_that_is_refused_is_named_and_the_other_answers(index: Milvu
         deadline_s=5.0,
     )
     assert found.dense is None
-    assert list(found.failures) == ["dense"]
+    assert dict(found.failures) == {"dense": "refused"}
     assert found.keyword is not None
     assert [hit.memory_id for hit in found.keyword] == [memory_id(1)]
 
