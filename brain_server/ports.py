@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from brain_server.domain.entry import Entry
-from soma_contract.tenant import Tenant
+from brain_server.domain.entry import Draft, Entry
+from brain_server.domain.item import SessionState, StoredSalience
+from soma_contract.filters import Filter
+from soma_contract.memory import Command, Memory, Origin, Target, View, Written
+from soma_contract.recall import Recalled, RecallQuery
+from soma_contract.tenant import Caller, Tenant
 
 
 class Clock(Protocol):
@@ -117,6 +122,77 @@ class Sender(Protocol):
         """Store it and return the answer; raises SomaError. Sending twice has the effect of once."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionName:
+    """A session of a tenant."""
+
+    tenant: Tenant
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContents:
+    """What the file holds of working memory: every session by name, those used last with their items."""
+
+    names: tuple[SessionName, ...] = ()
+    loaded: tuple[tuple[SessionName, SessionState], ...] = ()
+    rules: tuple[tuple[Tenant, str], ...] = ()
+
+
+class SessionFile(Protocol):
+    """Where working memory is written down, next to the outbox and on the same fsync."""
+
+    async def load(self, most_sessions: int, most_bytes: int) -> SessionContents:
+        """Return the names of all sessions and the states of those used last, as many as fit."""
+
+    async def session(self, tenant: Tenant, session_id: str) -> SessionState | None:
+        """Return one session, or None."""
+
+    def save(self, tenant: Tenant, change: SessionState, emptied: Sequence[int]) -> asyncio.Future[None]:
+        """Begin to write down the slots given and to remove others; what it returns is done after the fsync."""
+
+    def save_salience(self, tenant: Tenant, session_id: str, saliences: Sequence[StoredSalience]) -> None:
+        """Write down uses soon."""
+
+    async def save_rules(self, tenant: Tenant, rules: str) -> None:
+        """Write down how a tenant's working memory behaves."""
+
+    async def drop_session(self, tenant: Tenant, session_id: str) -> None:
+        """Remove a session."""
+
+    async def drop_tenant(self, tenant: Tenant) -> None:
+        """Remove every session of a tenant, and its rules."""
+
+    async def drop_long_term(self, tenant: Tenant, long_term_ids: Sequence[str]) -> None:
+        """Remove the items of forgotten memories from every session of a tenant."""
+
+
+class SessionMirror(Protocol):
+    """Where sessions are kept for other brains: the memory server."""
+
+    async def fetch(self, tenant: Tenant, session_id: str) -> SessionState | None:
+        """Return a session's last snapshot, or None; raises SomaError."""
+
+    async def put(self, tenant: Tenant, state: SessionState) -> None:
+        """Keep a session's snapshot in place of an earlier one; raises SomaError."""
+
+
+class WorkingMetrics(Protocol):
+    """Where working memory reports."""
+
+    def wm_observed(self, verdict: str, count: int) -> None:
+        """So many observations were admitted, refreshed, ignored or repeated."""
+
+    def wm_evicted(self, count: int) -> None:
+        """So many items had to go."""
+
+    def wm_promoted(self, reason: str, *, succeeded: bool) -> None:
+        """An item was promoted, or could not be."""
+
+    def wm_held(self, sessions: int, held_bytes: int) -> None:
+        """So many sessions are in memory."""
+
+
 class NoMetrics:
     """Reports nothing."""
 
@@ -137,3 +213,158 @@ class NoMetrics:
 
     def outbox_died(self, operation: str, reason: str) -> None:
         """Ignore it."""
+
+    def wm_observed(self, verdict: str, count: int) -> None:
+        """Ignore it."""
+
+    def wm_evicted(self, count: int) -> None:
+        """Ignore it."""
+
+    def wm_promoted(self, reason: str, *, succeeded: bool) -> None:
+        """Ignore it."""
+
+    def wm_held(self, sessions: int, held_bytes: int) -> None:
+        """Ignore it."""
+
+
+# --- the long-term memory ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryList:
+    """One page of memories; an empty token ends the list."""
+
+    memories: tuple[Memory, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PastVersion:
+    """A memory as it was; `forgotten` marks a deletion."""
+
+    memory: Memory
+    forgotten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPast:
+    """One page of versions, newest first."""
+
+    versions: tuple[PastVersion, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenSoFar:
+    """Progress of a deletion; `final` on the last."""
+
+    matched: int
+    deleted: int
+    revision: int
+    final: bool = False
+
+
+class LongTerm(Protocol):
+    """The memory server; every method raises its refusal, or CircuitBreakerOpenError without asking."""
+
+    async def write(
+        self,
+        tenant: Tenant,
+        command: Command,
+        *,
+        origin: Origin | None = None,
+        request_id: str | None = None,
+        most_s: float | None = None,
+    ) -> Written:
+        """Commit one command."""
+
+    async def get(
+        self, tenant: Tenant, target: Target, *, view: View, as_of: datetime | None, allow_degraded: bool
+    ) -> tuple[Memory, bool]:
+        """Read one memory and whether it came from a cache."""
+
+    async def batch_get(self, tenant: Tenant, targets: Sequence[Target], *, view: View) -> list[Memory | None]:
+        """Read memories in the order of the targets, None for the missing."""
+
+    async def list_memories(
+        self,
+        tenant: Tenant,
+        filter: Filter,
+        *,
+        key_prefix: str,
+        order: str,
+        descending: bool,
+        page_size: int,
+        page_token: str,
+        view: View,
+    ) -> MemoryList:
+        """Read one page."""
+
+    async def history(self, tenant: Tenant, memory_id: str, *, page_size: int, page_token: str) -> MemoryPast:
+        """Read one page of versions."""
+
+    def forget_matching(
+        self, tenant: Tenant, filter: Filter, *, dry_run: bool, expected: int | None, request_id: str
+    ) -> AsyncIterator[ForgottenSoFar]:
+        """Delete what matches, with progress."""
+
+    async def recall(self, tenant: Tenant, query: RecallQuery) -> Recalled:
+        """Recall in long-term memory."""
+
+
+# --- who calls -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVerdict:
+    """Who held a credential when it was last judged; `judged_at` in seconds since 1970."""
+
+    caller: Caller
+    judged_at: float
+
+
+class Verdicts(Protocol):
+    """Where verdicts on credentials are kept, by a hash of the credential."""
+
+    async def load(self) -> dict[bytes, KeptVerdict]:
+        """Return every kept verdict."""
+
+    def keep(self, credential: bytes, verdict: KeptVerdict) -> None:
+        """Keep a verdict soon."""
+
+    def drop(self, credential: bytes) -> None:
+        """Forget a verdict soon."""
+
+
+# --- writes on their way -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A write that is durable: stored with `written`, or queued without; `touched` is the entry's."""
+
+    touched: tuple[str, ...]
+    written: Written | None = None
+
+
+class Submit(Protocol):
+    """Appends a write to the outbox and sends it, waiting for the answer until shortly before the deadline."""
+
+    async def __call__(self, tenant: Tenant, draft: Draft, deadline_s: float | None) -> Accepted:
+        """Raise OutboxFullError, or the memory server's refusal of this very write."""
+
+
+class PendingWrites(Protocol):
+    """The writes that this brain has acknowledged and the memory server does not have yet."""
+
+    def any_touching(self, tenant: Tenant, place: str) -> bool:
+        """Return whether a pending write touches this id or place."""
+
+    async def touching(self, tenant: Tenant, place: str) -> list[tuple[Command, datetime]]:
+        """Return the pending writes that touch this id or place, oldest first, with when they were accepted."""
+
+    async def all_of(self, tenant: Tenant) -> list[tuple[Command, datetime]]:
+        """Return all pending writes of memories, oldest first."""
+
+    def count(self, tenant: Tenant) -> int:
+        """Return how many are pending."""

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS wm_sessions (
     tenant        TEXT    NOT NULL CHECK (tenant <> ''),
     session       TEXT    NOT NULL,
     last_sequence INTEGER NOT NULL,
-    touched_us    INTEGER NOT NULL,
+    touched_s     REAL    NOT NULL,
     PRIMARY KEY (tenant, session)
 ) WITHOUT ROWID;
 
@@ -48,12 +48,17 @@ CREATE TABLE IF NOT EXISTS wm_items (
     session      TEXT    NOT NULL,
     slot         INTEGER NOT NULL,
     salience     REAL    NOT NULL,
-    salience_us  INTEGER NOT NULL,
+    salience_s   REAL    NOT NULL,
     long_term_id TEXT    NOT NULL DEFAULT '',
     key_id       TEXT    NOT NULL,
     body         BLOB    NOT NULL,
     PRIMARY KEY (tenant, session, slot)
 );
+
+CREATE TABLE IF NOT EXISTS wm_rules (
+    tenant TEXT PRIMARY KEY,
+    rules  TEXT NOT NULL
+) WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS wm_items_long_term ON wm_items (tenant, long_term_id) WHERE long_term_id <> '';
 
@@ -113,16 +118,19 @@ SELECT sequence, tenant, entry_id, key_id, body FROM outbox_entries WHERE key_id
 UPDATE outbox_entries SET key_id = ?, body = ? WHERE sequence = ?;
 
 -- name: save_session
-INSERT INTO wm_sessions (tenant, session, last_sequence, touched_us) VALUES (?, ?, ?, ?)
+INSERT INTO wm_sessions (tenant, session, last_sequence, touched_s) VALUES (?, ?, ?, ?)
 ON CONFLICT (tenant, session) DO UPDATE
-SET last_sequence = excluded.last_sequence, touched_us = excluded.touched_us;
+SET last_sequence = max(last_sequence, excluded.last_sequence), touched_s = max(touched_s, excluded.touched_s);
 
 -- name: save_item
-INSERT OR REPLACE INTO wm_items (tenant, session, slot, salience, salience_us, long_term_id, key_id, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO wm_items (tenant, session, slot, salience, salience_s, long_term_id, key_id, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, session, slot) DO UPDATE
+SET salience = excluded.salience, salience_s = excluded.salience_s, long_term_id = excluded.long_term_id,
+    key_id = excluded.key_id, body = excluded.body;
 
 -- name: save_salience
-UPDATE wm_items SET salience = ?, salience_us = ? WHERE tenant = ? AND session = ? AND slot = ?;
+UPDATE wm_items SET salience = ?, salience_s = ? WHERE tenant = ? AND session = ? AND slot = ?;
 
 -- name: drop_item
 DELETE FROM wm_items WHERE tenant = ? AND session = ? AND slot = ?;
@@ -139,19 +147,28 @@ DELETE FROM wm_items WHERE tenant = ?;
 -- name: drop_tenant_sessions
 DELETE FROM wm_sessions WHERE tenant = ?;
 
+-- name: drop_tenant_rules
+DELETE FROM wm_rules WHERE tenant = ?;
+
 -- name: drop_long_term
 DELETE FROM wm_items WHERE tenant = ? AND long_term_id = ?;
 
 -- name: sessions
 -- Last used first: what fits in memory is taken from the top.
-SELECT tenant, session, last_sequence, touched_us FROM wm_sessions ORDER BY touched_us DESC, tenant, session;
+SELECT tenant, session FROM wm_sessions ORDER BY touched_s DESC, tenant, session;
 
 -- name: session
-SELECT last_sequence, touched_us FROM wm_sessions WHERE tenant = ? AND session = ?;
+SELECT last_sequence, touched_s FROM wm_sessions WHERE tenant = ? AND session = ?;
 
 -- name: items
-SELECT slot, salience, salience_us, long_term_id, key_id, body FROM wm_items
+SELECT slot, salience, salience_s, long_term_id, key_id, body FROM wm_items
 WHERE tenant = ? AND session = ? ORDER BY slot;
+
+-- name: save_rules
+INSERT INTO wm_rules (tenant, rules) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET rules = excluded.rules;
+
+-- name: rules
+SELECT tenant, rules FROM wm_rules ORDER BY tenant;
 
 -- name: items_of_other_keys
 SELECT tenant, session, slot, key_id, body FROM wm_items WHERE key_id <> ? LIMIT ?;

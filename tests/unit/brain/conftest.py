@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
@@ -15,6 +16,8 @@ class ManualClock:
     def __init__(self) -> None:
         self.at_s = 1_000.0
         self.wall = datetime(2026, 1, 1, tzinfo=UTC)
+        self.numbers = count(1)
+        """For ids that no restart repeats."""
 
     def monotonic(self) -> float:
         return self.at_s

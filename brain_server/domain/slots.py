@@ -1,0 +1,224 @@
+"""The items of one session as arrays: a slot is a place in them, and the key under which it is written down.
+
+Vectors are kept in float16, as they are stored; the float32 form that arithmetic wants is made when it is needed and
+dropped by `narrow` when other sessions need the room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_server.domain.item import Item, ItemKind, StoredItem, StoredSalience
+from brain_server.domain.salience import Floats, WorkingRules, decayed
+
+_ITEM_OVERHEAD_BYTES = 400
+_ARRAYS_BYTES = 40
+_WIDEN = np.arange(65_536, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+class Held:
+    """The parts of an item that no arithmetic is done on."""
+
+    __slots__ = ("item_id", "long_term_id", "payload_json", "promoting", "reward", "terms", "text")
+
+    def __init__(self, item_id: str, text: str, payload_json: str, reward: float, long_term_id: str = "") -> None:
+        self.item_id = item_id
+        self.text = text
+        self.payload_json = payload_json
+        self.reward = reward
+        self.long_term_id = long_term_id
+        self.promoting = False
+        self.terms: frozenset[str] | None = None
+        """Keyword terms of the text, found when first asked for."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it holds, roughly."""
+        return _ITEM_OVERHEAD_BYTES + len(self.text) + len(self.payload_json)
+
+
+class Slots:
+    """Arrays of a session's items, empty slots among them; nothing here decides anything."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self.changed: set[int] = set()
+        """Slots to be written down before anything is acknowledged."""
+        self.used: set[int] = set()
+        """Slots of which only the salience changed; to be written down soon."""
+        self.emptied: set[int] = set()
+        """Slots to be removed from what is written down."""
+        self.held: list[Held | None] = []
+        self.by_id: dict[str, int] = {}
+        self.by_long_term: dict[str, int] = {}
+        self.kinds = np.zeros(0, np.int8)
+        """0 is an empty slot."""
+        self.ordinals = np.zeros(0, np.int64)
+        self.salience = np.zeros(0)
+        self.since = np.zeros(0)
+        self.admitted = np.zeros(0)
+        self.streaks = np.zeros(0, np.int32)
+        self.narrow_vectors = np.zeros((0, dimensions), np.float16)
+        self._wide: NDArray[np.float32] | None = None
+        self._text_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held when not in use: arrays, texts and an allowance for each item."""
+        return self.narrow_vectors.nbytes + _ARRAYS_BYTES * len(self.held) + self._text_bytes
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return all vectors in float32, one row a slot."""
+        if self._wide is None:
+            self._wide = widened(self.narrow_vectors)
+        return self._wide
+
+    def narrow(self) -> None:
+        """Drop what can be computed again."""
+        self._wide = None
+
+    def faded(self, now_s: float, rules: WorkingRules) -> Floats:
+        """Return the salience of every slot now, empty ones at infinity so that they are nobody's least."""
+        faded = decayed(self.salience, self.since, now_s, rules)
+        faded[self.kinds == 0] = math.inf
+        return faded
+
+    def at(self, slot: int) -> Held:
+        """Return what is in a slot that is not empty."""
+        held = self.held[slot]
+        assert held is not None
+        return held
+
+    def put(self, slot: int, held: Held, kind: int, ordinal: int, admitted_s: float) -> None:
+        """Fill an empty slot, all but its vector and salience."""
+        self.held[slot] = held
+        self.by_id[held.item_id] = slot
+        if held.long_term_id:
+            self.by_long_term[held.long_term_id] = slot
+        self.kinds[slot] = kind
+        self.ordinals[slot] = ordinal
+        self.admitted[slot] = admitted_s
+        self.streaks[slot] = 0
+        self._text_bytes += held.nbytes
+        self.emptied.discard(slot)
+
+    def rewrite(self, slot: int, kind: int, text: str, payload_json: str) -> None:
+        """Replace what an item says."""
+        held = self.at(slot)
+        self._text_bytes -= held.nbytes
+        held.text, held.payload_json, held.terms = text, payload_json, None
+        self._text_bytes += held.nbytes
+        self.kinds[slot] = kind
+
+    def weigh(self, slot: int, salience: float, now_s: float) -> None:
+        """Set an item's salience as of now."""
+        self.salience[slot] = salience
+        self.since[slot] = now_s
+
+    def point(self, slot: int, narrow: NDArray[np.float16], wide: NDArray[np.float32]) -> None:
+        """Set an item's vector, given in both forms."""
+        self.narrow_vectors[slot] = narrow
+        self.vectors()[slot] = wide
+
+    def clear(self, slot: int) -> str:
+        """Empty a slot and return the id of the item that was in it."""
+        held = self.at(slot)
+        self.held[slot] = None
+        del self.by_id[held.item_id]
+        self.by_long_term.pop(held.long_term_id, None)
+        self.kinds[slot] = 0
+        self.streaks[slot] = 0
+        self._text_bytes -= held.nbytes
+        self.changed.discard(slot)
+        self.used.discard(slot)
+        self.emptied.add(slot)
+        return held.item_id
+
+    def least(self, faded: Floats) -> int:
+        """Return the slot of the least salient item; of equal ones, the oldest."""
+        slot = int(faded.argmin())
+        equal = np.flatnonzero(faded == faded[slot])
+        return slot if len(equal) == 1 else int(equal[self.ordinals[equal].argmin()])
+
+    def grow(self, slots: int) -> None:
+        """Have at least so many slots."""
+        more = slots - len(self.held)
+        if more <= 0:
+            return
+        self.held.extend([None] * more)
+        self.kinds = np.pad(self.kinds, (0, more))
+        self.ordinals = np.pad(self.ordinals, (0, more))
+        self.salience = np.pad(self.salience, (0, more))
+        self.since = np.pad(self.since, (0, more))
+        self.admitted = np.pad(self.admitted, (0, more))
+        self.streaks = np.pad(self.streaks, (0, more))
+        self.narrow_vectors = np.pad(self.narrow_vectors, ((0, more), (0, 0)))
+        self._wide = None if self._wide is None else np.pad(self._wide, ((0, more), (0, 0)))
+
+    def item(self, slot: int, salience: float) -> Item:
+        """Return the item of a slot as others see it."""
+        held = self.at(slot)
+        return Item(
+            item_id=held.item_id,
+            kind=ItemKind(int(self.kinds[slot])),
+            text=held.text,
+            payload_json=held.payload_json,
+            reward=held.reward,
+            salience=salience,
+            ordinal=int(self.ordinals[slot]),
+            admitted_s=float(self.admitted[slot]),
+            long_term_id=held.long_term_id,
+            vector=widened(self.narrow_vectors[slot]),
+        )
+
+    def stored(self, slots: Iterable[int]) -> list[StoredItem]:
+        """Return slots as they are written down."""
+        return [
+            StoredItem(
+                slot=slot,
+                item_id=(held := self.at(slot)).item_id,
+                kind=int(self.kinds[slot]),
+                text=held.text,
+                payload_json=held.payload_json,
+                reward=held.reward,
+                ordinal=int(self.ordinals[slot]),
+                admitted_s=float(self.admitted[slot]),
+                salience=float(self.salience[slot]),
+                salience_s=float(self.since[slot]),
+                long_term_id=held.long_term_id,
+                vector=self.narrow_vectors[slot].tobytes(),
+            )
+            for slot in slots
+        ]
+
+    def stored_salience(self, slots: Iterable[int]) -> list[StoredSalience]:
+        """Return the salience of slots as it is written down."""
+        return [StoredSalience(slot, float(self.salience[slot]), float(self.since[slot])) for slot in slots]
+
+    def restore(self, items: tuple[StoredItem, ...]) -> None:
+        """Fill empty slots with what was written down."""
+        if not items:
+            return
+        self.grow(max(item.slot for item in items) + 1)
+        slots = np.array([item.slot for item in items], np.intp)
+        vectors = np.frombuffer(b"".join(item.vector for item in items), np.float16)
+        self.narrow_vectors[slots] = vectors.reshape(len(slots), self.dimensions)
+        self.salience[slots] = [item.salience for item in items]
+        self.since[slots] = [item.salience_s for item in items]
+        for item in items:
+            held = Held(item.item_id, item.text, item.payload_json, item.reward, item.long_term_id)
+            self.put(item.slot, held, item.kind, item.ordinal, item.admitted_s)
+
+
+def widened(narrow: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Return the same values in float32."""
+    # A table of all 65,536 values is faster than the conversion on processors without half-precision instructions.
+    wide: NDArray[np.float32] = _WIDEN.take(narrow.view(np.uint16))
+    return wide
