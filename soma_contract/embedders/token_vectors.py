@@ -22,6 +22,7 @@ TOKENS_VERSION = 1
 _FIRST_WORD = 1_000
 """Below this id the vocabulary holds markers, placeholders and single characters."""
 _WORDS_A_LINE, _LINES = 8, 1_200
+_OCCURRENCES = 3
 _GOLDEN = 0.6180339887498949
 
 Hidden = Callable[[Sequence[Sequence[int]]], list[NDArray[np.float32]]]
@@ -95,11 +96,14 @@ def vocabulary_idf(ids: NDArray[np.int32]) -> NDArray[np.float32]:
 def kept_tokens(ids: NDArray[np.int32], idf: Idf | None = None, limit: int = MAX_TOKENS) -> NDArray[np.intp]:
     """Choose at most `limit` tokens, the rarest; their indices in text order.
 
-    A piece's first occurrence comes before the repetition of any, or one refrain could take all the room.
+    A piece's first occurrences, each with its own context, come before further repetitions of any: else one refrain
+    could take all the room.
     """
     if len(ids) <= limit:
         return np.arange(len(ids))
-    repeated = np.ones(len(ids), np.bool_)
-    repeated[np.unique(ids, return_index=True)[1]] = False
+    by_id = np.argsort(ids, kind="stable")
+    starts = np.flatnonzero(np.diff(ids[by_id], prepend=-1))
+    occurrence = np.empty(len(ids), np.int64)
+    occurrence[by_id] = np.arange(len(ids)) - np.repeat(starts, np.diff(starts, append=len(ids)))
     weights = (idf or vocabulary_idf)(ids)
-    return np.sort(np.lexsort((np.arange(len(ids)), -weights, repeated))[:limit])
+    return np.sort(np.lexsort((np.arange(len(ids)), -weights, occurrence >= _OCCURRENCES))[:limit])
