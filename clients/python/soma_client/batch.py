@@ -74,7 +74,7 @@ class BatchCalls(Bound):
                         hits.pop(frame.correlation_id, None)
                         yield position, item_error_from_pb(frame.error)
         except grpc.aio.AioRpcError as error:
-            raise self._calls.error(error) from error
+            raise await self._calls.fed_stream_error(error, self._batch.RecallMany) from error
         finally:
             call.cancel()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -29,6 +29,7 @@ TraceHeaders = Callable[[], Mapping[str, str]]
 """Gives the W3C headers of the current span; OpenTelemetry's ``inject`` into a dict, for instance."""
 
 _TRACE_KEYS = (keys.TRACEPARENT, keys.TRACESTATE, keys.BAGGAGE)
+ASK_AGAIN_S = 5.0
 _HEADER_SAFE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -134,6 +135,33 @@ class Calls:
         if not error.reason and error.code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE) and unconnected:
             return UnavailableError(f"nothing answers at {self.target}: {failed.details() or 'no connection'}")
         return error
+
+    async def fed_stream_error(
+        self, failed: grpc.aio.AioRpcError, method: grpc.aio.StreamStreamMultiCallable[Request, Response]
+    ) -> SomaError:
+        """The error of a failed stream that this side feeds.
+
+        When the server ends such a stream while we write, grpc may report its own failed write instead of what the
+        server said. The server then says it again to a stream on which nothing is sent.
+        """
+        error = self.error(failed)
+        if error.code is not Code.INTERNAL or error.reason:
+            return error
+        again = method(_nothing(), metadata=self.metadata(), timeout=ASK_AGAIN_S)
+        try:
+            async for _ in again:
+                break
+        except grpc.aio.AioRpcError as told:
+            return self.error(told)
+        finally:
+            again.cancel()
+        return UnavailableError("the stream broke off; send again what was not answered")
+
+
+async def _nothing() -> AsyncGenerator[Any, None]:
+    nothing: tuple[Any, ...] = ()
+    for each in nothing:
+        yield each
 
 
 def is_passing(error: SomaError) -> bool:

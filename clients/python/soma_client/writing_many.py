@@ -6,6 +6,7 @@ Every request keeps its request id, so sending it again after a break stores not
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
 import grpc
@@ -46,10 +47,12 @@ class RememberStream(AsyncIterator[Outcome]):
         self._stub = rpc.MemoryServiceStub(calls.channel)
         self._command = command
         self._room = asyncio.Semaphore(in_flight)
-        self._next: asyncio.Queue[pb.RememberManyRequest | None] = asyncio.Queue(1)
+        self._changed = asyncio.Condition()
+        self._waiting: deque[pb.RememberManyRequest] = deque()
         self._unanswered: dict[str, pb.RememberManyRequest] = {}
-        self._all_sent = False
+        self._all_read = False
         self._broken: BaseException | None = None
+        self._connection = 0
         self._reading = asyncio.ensure_future(self._read(items))
         self._outcomes = self._run()
 
@@ -71,34 +74,39 @@ class RememberStream(AsyncIterator[Outcome]):
             position = 0
             async for item in each(items):
                 await self._room.acquire()
-                request = pb.RememberManyRequest(
-                    correlation_id=str(position), remember=remember_to_pb(self._command(item))
-                )
-                await self._next.put(request)
+                command = remember_to_pb(self._command(item))
+                request = pb.RememberManyRequest(correlation_id=str(position), remember=command)
+                async with self._changed:
+                    self._waiting.append(request)
+                    self._changed.notify_all()
                 position += 1
         except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are read
             self._broken = error
-        await self._next.put(None)
+        async with self._changed:
+            self._all_read = True
+            self._changed.notify_all()
 
-    async def _requests(self) -> AsyncGenerator[pb.RememberManyRequest, None]:
-        """What one connection sends: the unanswered again, then what follows."""
+    async def _requests(self, connection: int) -> AsyncGenerator[pb.RememberManyRequest, None]:
+        """What one connection sends: the unanswered again, then what follows, until another connection has begun."""
         for request in list(self._unanswered.values()):
             yield request
-        while not self._all_sent:
-            following = await self._next.get()
-            if following is None:
-                self._all_sent = True
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: connection != self._connection or self._waiting or self._all_read)
+            if connection != self._connection or not self._waiting:
                 return
             # Noted before it is sent: a connection that breaks meanwhile loses nothing.
+            following = self._waiting.popleft()
             self._unanswered[following.correlation_id] = following
             yield following
 
     async def _run(self) -> AsyncGenerator[Outcome, None]:
         failed = 0
+        method = self._stub.RememberMany
         try:
             while True:
                 wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**failed)
-                call = self._stub.RememberMany(self._requests(), metadata=self._calls.metadata())
+                call = method(self._requests(self._connection), metadata=self._calls.metadata())
                 try:
                     async for answer in call:
                         if answer.WhichOneof("outcome") == "drain":
@@ -109,18 +117,25 @@ class RememberStream(AsyncIterator[Outcome]):
                             yield outcome
                 except grpc.aio.AioRpcError as error:
                     failed += 1
-                    known = self._calls.error(error)
+                    known = await self._calls.fed_stream_error(error, method)
                     if not is_passing(known) or failed >= ATTEMPTS:
                         raise known from error
                 finally:
                     call.cancel()
-                if self._all_sent and not self._unanswered:
+                    await self._leave_connection()
+                if self._all_read and not self._waiting and not self._unanswered:
                     break
                 await asyncio.sleep(wait_s)
             if self._broken is not None:
                 raise self._broken
         finally:
             self._reading.cancel()
+
+    async def _leave_connection(self) -> None:
+        """Ends the feeding of the connection at hand: grpc would let it take items that it can no longer send."""
+        async with self._changed:
+            self._connection += 1
+            self._changed.notify_all()
 
     def _answered(self, answer: pb.RememberManyResponse) -> Outcome | None:
         if self._unanswered.pop(answer.correlation_id, None) is None:
