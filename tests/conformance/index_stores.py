@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -26,10 +27,18 @@ ACME = admin_tenant("acme", reason="tests")
 GLOBEX = admin_tenant("globex", reason="tests")
 
 
-@pytest.fixture(params=["inmemory", pytest.param("milvus", marks=pytest.mark.stores)])
+SERVER_URI = os.environ.get("SOMA_TEST_MILVUS_URI", "")
+"""A Milvus server to run the same tests against, beside the twin and the embedded engine."""
+
+INDEXES = ["inmemory", pytest.param("milvus", marks=pytest.mark.stores), *(["server"] if SERVER_URI else [])]
+
+
+@pytest.fixture(params=INDEXES)
 def index_address(request: pytest.FixtureRequest) -> str:
     """Where the index under test is; empty for the twin.  Not a coroutine, so that only Milvus starts stores."""
-    return "" if request.param == "inmemory" else str(request.getfixturevalue("milvus_uri"))
+    if request.param == "inmemory":
+        return ""
+    return SERVER_URI if request.param == "server" else str(request.getfixturevalue("milvus_uri"))
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -38,7 +47,7 @@ async def index(index_address: str) -> AsyncIterator[VectorIndex]:
     if not index_address:
         yield InMemoryIndex()
         return
-    async with MilvusIndex(MilvusAddress.parse(index_address)) as milvus:
+    async with MilvusIndex(MilvusAddress.parse(index_address), strong=True) as milvus:
         yield milvus
 
 

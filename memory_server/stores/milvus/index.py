@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +14,7 @@ from memory_server.ports import Collection, CollectionLostError, IndexHit, Index
 from memory_server.stores.milvus import schema
 from memory_server.stores.milvus.filters import compile_filter, row_key
 from memory_server.stores.milvus.legs import LEG_NAMES, hits, queries, search_request
+from memory_server.stores.milvus.loading import LoadedCollections
 from memory_server.stores.milvus.messages import common_pb2, milvus_pb2
 from memory_server.stores.milvus.quoting import quoted, quoted_list
 from memory_server.stores.milvus.wire import (
@@ -21,7 +22,6 @@ from memory_server.stores.milvus.wire import (
     LateError,
     MilvusAddress,
     MilvusWire,
-    NotLoadedError,
     RefusedError,
 )
 from memory_server.stores.rows import accepted_rows
@@ -66,12 +66,18 @@ class MilvusIndex:
         *,
         analysis: schema.Analysis | None = None,
         limits: MilvusLimits | None = None,
+        strong: bool = False,
     ) -> None:
+        """``strong`` makes a search see every write before it, at the price of a server's time tick (200 ms).
+
+        Recall does without: Postgres searches what was indexed in the last seconds.
+        """
         self._wire = MilvusWire(address)
         self._analysis = analysis or schema.Analysis()
         self._limits = limits or MilvusLimits()
+        self._strong = strong
         self._writers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._loaded = LoadedCollections(self._wire, self._limits.loaded_collections)
 
     async def __aenter__(self) -> Self:
         await self._wire.__aenter__()
@@ -85,7 +91,7 @@ class MilvusIndex:
     @property
     def loaded(self) -> tuple[str, ...]:
         """Collections that this process has had loaded, the longest unused first, by their names in the engine."""
-        return tuple(self._loaded)
+        return self._loaded.names
 
     # --- collections ---
 
@@ -157,7 +163,7 @@ class MilvusIndex:
         # As the engine's own iterators ask, which page by key as well: without it segments may be cut short.
         for key, value in (("limit", min(limit, MAX_LIMIT)), ("iterator", "True"), ("reduce_stop_for_best", "True")):
             request.query_params.add(key=key, value=str(value))
-        answer = await self._loaded_call(name, "Query", request, self._limits.write_timeout_s)
+        answer = await self._loaded.call(name, "Query", request, self._limits.write_timeout_s)
         fields = {field.field_name: field.scalars for field in answer.fields_data}
         if not fields:
             return []
@@ -193,14 +199,20 @@ class MilvusIndex:
         async def run(column: str, request: Any) -> None:
             left_s = max(ends_at - asyncio.get_running_loop().time(), 0.001)
             try:
-                answers[column] = hits(await self._loaded_call(name, "Search", request, left_s), tenant)
+                answers[column] = hits(await self._loaded.call(name, "Search", request, left_s), tenant)
             except (ComponentUnavailableError, CollectionLostError, RefusedError) as error:
                 failures[column] = error
 
         async with asyncio.TaskGroup() as legs:
             for column, query in wanted.items():
                 request = search_request(
-                    name, column, query, expression.text or "", min(limit, MAX_LIMIT), embedded=embedded
+                    name,
+                    column,
+                    query,
+                    expression.text or "",
+                    min(limit, MAX_LIMIT),
+                    embedded=embedded,
+                    strong=self._strong,
                 )
                 legs.create_task(run(column, request))
         for error in failures.values():
@@ -219,47 +231,13 @@ class MilvusIndex:
     async def _write(self, method: str, request: Any) -> Any:
         return await self._wire.call(method, request, timeout_s=self._limits.write_timeout_s)
 
-    async def _loaded_call(self, name: str, method: str, request: Any, timeout_s: float) -> Any:
-        """Call on a collection that must be loaded, loading it when another process let it go."""
-        ends_at = asyncio.get_running_loop().time() + timeout_s
-        await self._touch(name, timeout_s)
-        try:
-            return await self._wire.call(method, request, timeout_s=timeout_s)
-        except NotLoadedError:
-            self._loaded.pop(name, None)
-        left_s = max(ends_at - asyncio.get_running_loop().time(), 0.001)
-        await self._touch(name, left_s)
-        left_s = max(ends_at - asyncio.get_running_loop().time(), 0.001)
-        try:
-            return await self._wire.call(method, request, timeout_s=left_s)
-        except NotLoadedError as error:
-            raise ComponentUnavailableError(
-                "The vector index is still loading the collection.", component=COMPONENT
-            ) from error
-
-    async def _touch(self, name: str, timeout_s: float) -> None:
-        """Mark a collection as used, load it if this process has not, and release the longest unused."""
-        if name in self._loaded:
-            self._loaded.move_to_end(name)
-            return
-        await self._wire.call(
-            "LoadCollection", milvus_pb2.LoadCollectionRequest(collection_name=name), timeout_s=timeout_s
-        )
-        self._loaded[name] = None
-        while len(self._loaded) > self._limits.loaded_collections:
-            oldest, _ = self._loaded.popitem(last=False)
-            try:
-                await self._write("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(collection_name=oldest))
-            except (RefusedError, CollectionLostError):
-                continue  # it is gone already
-
     async def _make_ready(self, name: str) -> None:
         """Create what a crash may have left out, and load."""
         if name in self._loaded:
             return
         for request in schema.index_creations(name, self._analysis, embedded=await self._embedded()):
             await self._write("CreateIndex", request)
-        await self._touch(name, self._limits.write_timeout_s)
+        await self._loaded.touch(name, self._limits.write_timeout_s)
 
     async def _create(self, name: str, dimension: int) -> None:
         embedded = await self._embedded()
@@ -267,7 +245,7 @@ class MilvusIndex:
         await self._make_ready(name)
 
     async def _drop(self, name: str) -> None:
-        self._loaded.pop(name, None)
+        self._loaded.forget(name)
         await self._write("DropCollection", milvus_pb2.DropCollectionRequest(collection_name=name))
 
     async def _epochs(self, base: str) -> list[tuple[int, str]]:

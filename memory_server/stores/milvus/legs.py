@@ -31,7 +31,7 @@ def queries(dense: NDArray[np.float32] | None, keyword_text: str | None) -> dict
 
 
 def search_request(
-    name: str, column: str, query: bytes, expression: str, limit: int, *, embedded: bool
+    name: str, column: str, query: bytes, expression: str, limit: int, *, embedded: bool, strong: bool
 ) -> milvus_pb2.SearchRequest:
     """Return the request of one leg."""
     request = milvus_pb2.SearchRequest(
@@ -41,7 +41,9 @@ def search_request(
         placeholder_group=query,
         output_fields=["version"],
         nq=1,
-        use_default_consistency=True,
+        # Otherwise as the collection was created: bounded staleness.
+        use_default_consistency=not strong,
+        consistency_level=common_pb2.ConsistencyLevel.Strong,
     )
     parameters = {
         "anns_field": column,
