@@ -18,7 +18,7 @@ from soma_embedded import EmbeddedError, EmbeddedStores
 async def hold(directory: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with EmbeddedStores(directory, fsync=False) as stores:
+    async with EmbeddedStores(directory) as stores:
         place = {"user": os.geteuid(), "pids": dict(stores.pids), "postgres": stores.postgres_admin_url}
         print(json.dumps(place), flush=True)
         await stop.wait()

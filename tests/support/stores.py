@@ -45,7 +45,7 @@ def data_directory() -> Iterator[Path]:
 async def stores() -> AsyncIterator[EmbeddedStores]:
     """Postgres, Redis and Milvus on random ports; whoever kills or wipes one must leave it ready."""
     with data_directory() as path:
-        async with EmbeddedStores(path / "data", fsync=False) as running:
+        async with EmbeddedStores(path / "data") as running:
             yield running
 
 

@@ -40,9 +40,8 @@ class Postgres:
     stop_grace_s = 15.0
     first_attempts = 4
 
-    def __init__(self, directory: DataDirectory, port: int, *, fsync: bool = True) -> None:
+    def __init__(self, directory: DataDirectory, port: int) -> None:
         self.port = port
-        self._fsync = fsync
         self._directory = directory
         self._cluster = directory.place("postgres") / MAJOR
         self._passwords = {role: directory.secret(role) for role in (OWNER, APPLICATION)}
@@ -68,7 +67,7 @@ class Postgres:
             "unix_socket_directories": "",
             "cluster_name": self._instance,
             "max_connections": str(CONNECTIONS),
-            "fsync": "on" if self._fsync else "off",
+            "fsync": "on",
             "synchronous_commit": "on",
             # One call instead of one for each of a thousand files, after a crash.
             "recovery_init_sync_method": "syncfs" if sys.platform == "linux" else "fsync",
@@ -161,7 +160,6 @@ class Postgres:
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
-                *([] if self._fsync else ["--no-sync"]),
             ),
             working_directory=self._directory.place("postgres"),
             environment={"LC_ALL": "C"},

@@ -35,8 +35,6 @@ class StackSettings:
     """Further settings of the servers, SOMA_…, over those of the caller's environment."""
     server_grace_s: float = 30.0
     """How long a server may drain before it is killed."""
-    fsync: bool = True
-    """Whether Postgres survives a power cut; it survives a kill either way."""
 
 
 class EmbeddedStack:
@@ -54,7 +52,7 @@ class EmbeddedStack:
         self.brain_address = self.settings.brain_address
         for server, address in (("memory", self.memory_address), ("brain", self.brain_address)):
             _parsed(server, address)
-        self.stores = EmbeddedStores(self.directory, fsync=self.settings.fsync)
+        self.stores = EmbeddedStores(self.directory)
         self.tenant = DEVELOPMENT_TENANT
         self.children: dict[str, Child] = {}
         self._exits = contextlib.AsyncExitStack()

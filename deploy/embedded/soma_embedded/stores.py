@@ -27,13 +27,11 @@ class EmbeddedStores:
     """The three stores as real processes on random loopback ports, kept running until left.
 
     An async context manager. Entering raises DirectoryInUseError, DirectoryUnusableError, EngineMissingError or
-    StartError; the ports stay the same while it is entered, whatever is killed or restarted. `fsync=False` is for
-    data that a power cut may take, as in tests: it still survives every kill -9.
+    StartError; the ports stay the same while it is entered, whatever is killed or restarted.
     """
 
-    def __init__(self, directory: Path | DataDirectory, *, fsync: bool = True) -> None:
+    def __init__(self, directory: Path | DataDirectory) -> None:
         self.directory = directory if isinstance(directory, DataDirectory) else DataDirectory(directory)
-        self._fsync = fsync
         self._exits = contextlib.AsyncExitStack()
         self.children: dict[str, Child] = {}
 
@@ -42,7 +40,7 @@ class EmbeddedStores:
             exits.enter_context(self.directory.hold())
             for name in stop_leftovers(self.directory):
                 _log.warning("stopped %s, which an earlier run had left behind", name)
-            self._postgres = Postgres(self.directory, free_port(), fsync=self._fsync)
+            self._postgres = Postgres(self.directory, free_port())
             self._redis = Redis(self.directory, free_port())
             self._milvus = Milvus(self.directory, free_port())
             self.children = {
