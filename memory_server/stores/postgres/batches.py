@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 import asyncpg
 
-from memory_server.ports import Analyse, KeywordTerms
+from memory_server.ports import Analyse
+from memory_server.stores.calls import Answer, Call, Decided, Outcome, decide, spoken
 from memory_server.stores.deciding import Entry, Scene, Standing, Verdict
 from memory_server.stores.fingerprints import place_key, request_day
 from memory_server.stores.postgres import sql
@@ -27,53 +28,17 @@ from memory_server.stores.postgres.records import (
 from memory_server.stores.postgres.transactions import Transactions
 from memory_server.stores.requests import Request
 from soma_contract.coordinate import coordinate_of
-from soma_contract.errors import RequestIdReusedError, SomaError
+from soma_contract.errors import RequestIdReusedError
 from soma_contract.memory import Forget, Memory, Remember, Written
 from soma_contract.tenant import Tenant
-
-Answer = Written | SomaError
-Answers = list[Answer]
-Outcome = Answers | SomaError
-"""The answers of one call, or why an atomic call was refused as a whole."""
 
 _ROW_COLUMNS = 37
 _ENTRY_COLUMNS = 8
 _RECORD_COLUMNS = 13
-_Spoken = tuple[str, str, datetime | None]
 
 
 class LostRaceError(Exception):
     """Another server wrote the same memory, key or request id first; nothing was written here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The commands of one caller, with the terms of the texts they bring."""
-
-    requests: tuple[Request, ...]
-    terms: dict[_Spoken, KeywordTerms]
-    atomic: bool = False
-
-    @classmethod
-    def of(cls, requests: Sequence[Request], analyse: Analyse, *, atomic: bool) -> Call:
-        """Prepare a call: the texts are analysed before any row is locked."""
-        terms = {
-            _spoken(request.command.memory): analyse(request.command.memory)
-            for request in requests
-            if isinstance(request.command, Remember)
-        }
-        return cls(tuple(requests), terms, atomic)
-
-
-@dataclass(slots=True)
-class _Decided:
-    """What a scene decided: verdicts by call, and the answers that are to be kept by request id."""
-
-    scene: Scene
-    outcomes: list[list[Verdict | Answer] | SomaError] = field(default_factory=list)
-    records: list[tuple[Request, Verdict]] = field(default_factory=list)
-    unsure: bool = False
-    """Whether a request was refused or changed nothing, which a repetition may look like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +68,13 @@ class Batches:
             now, revision, rows = await self._lock(connection, tenant, requests)
             rows = await self._completed(connection, tenant, now, rows, requests)
             known = await self._find(connection, tenant, requests) if cautious else {}
-            decided = _decide(Scene.of(now, rows), calls, known)
+            decided = decide(Scene.of(now, rows), calls, _repetitions(known))
             if decided.unsure and not cautious:
                 known = await self._find(connection, tenant, requests)
                 if known:
-                    decided = _decide(Scene.of(now, rows), calls, known)
+                    decided = decide(Scene.of(now, rows), calls, _repetitions(known))
             before = await self._write(connection, tenant, calls, decided, rows, revision)
-        return [
-            outcome
-            if isinstance(outcome, SomaError)
-            else [one.written(before) if isinstance(one, Verdict) else one for one in outcome]
-            for outcome in decided.outcomes
-        ]
+        return decided.answers(before)
 
     async def _lock(
         self, connection: asyncpg.Connection, tenant: Tenant, requests: Sequence[Request]
@@ -176,7 +136,7 @@ class Batches:
         connection: asyncpg.Connection,
         tenant: Tenant,
         calls: Sequence[Call],
-        decided: _Decided,
+        decided: Decided,
         rows: Sequence[Standing],
         revision: int,
     ) -> int:
@@ -215,59 +175,22 @@ class Batches:
         self, tenant: Tenant, calls: Sequence[Call], scene: Scene, rows: Sequence[Standing]
     ) -> list[list[object]]:
         versions = {row.memory.memory_id: row.memory.version for row in rows}
-        known = {spoken: terms for call in calls for spoken, terms in call.terms.items()}
+        known = {words: terms for call in calls for words, terms in call.terms.items()}
         values = []
         for memory_id in sorted(scene.changed):
             row = scene.changed[memory_id]
-            terms = None if row.deleted else known.get(_spoken(row.memory)) or self.analyse(row.memory)
+            terms = None if row.deleted else known.get(spoken(row.memory)) or self.analyse(row.memory)
             before = versions.get(memory_id, 0)
             values.append(row_values(tenant.name, row, terms, before, ended=memory_id in scene.ended))
         return values
 
 
-def _decide(scene: Scene, calls: Sequence[Call], known: dict[str, asyncpg.Record]) -> _Decided:
-    decided = _Decided(scene)
-    answered: dict[str, tuple[Request, Verdict]] = {}
-    for call in calls:
-        mark = scene.mark() if call.atomic else None
-        outcome: list[Verdict | Answer] = []
-        fresh: dict[str, tuple[Request, Verdict]] = {}
-        refusal: SomaError | None = None
-        for request in call.requests:
-            answer = _answer(scene, request, known, answered | fresh)
-            if isinstance(answer, Verdict) and request.command.request_id:
-                fresh.setdefault(request.command.request_id, (request, answer))
-            if request.command.request_id and not (isinstance(answer, Verdict) and answer.changed):
-                decided.unsure = True
-            if call.atomic and isinstance(answer, SomaError):
-                refusal = answer
-                break
-            outcome.append(answer)
-        if refusal is not None and mark is not None:
-            scene.rewind(mark)
-            decided.outcomes.append(refusal)
-            continue
-        answered |= fresh
-        decided.outcomes.append(outcome)
-    decided.records = list(answered.values())
-    return decided
+def _repetitions(known: dict[str, asyncpg.Record]) -> Callable[[Request], Answer | None]:
+    def repeated(request: Request) -> Answer | None:
+        record = known.get(request.command.request_id)
+        return None if record is None else _repeated(request, record)
 
-
-def _answer(
-    scene: Scene,
-    request: Request,
-    known: dict[str, asyncpg.Record],
-    answered: dict[str, tuple[Request, Verdict]],
-) -> Verdict | Answer:
-    request_id = request.command.request_id
-    if request_id in known:
-        return _repeated(request, known[request_id])
-    if request_id and request_id in answered:
-        first, verdict = answered[request_id]
-        if first.fingerprint != request.fingerprint:
-            return RequestIdReusedError(request_id=request_id)
-        return verdict
-    return scene.decide(request)
+    return repeated
 
 
 def _repeated(request: Request, record: asyncpg.Record) -> Answer:
@@ -341,7 +264,3 @@ def _last(entries: Sequence[Entry], *memory_ids: str) -> Entry:
 
 def _columns(rows: Sequence[Sequence[object]], width: int) -> list[Sequence[object]]:
     return list(zip(*rows, strict=True)) if rows else [()] * width
-
-
-def _spoken(memory: Memory) -> _Spoken:
-    return memory.actor, memory.text, memory.occurred_at

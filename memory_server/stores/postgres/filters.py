@@ -26,7 +26,6 @@ from soma_contract.filters import (
     TagsAll,
     TagsAny,
     TimeRange,
-    walk,
 )
 
 LIVE = "NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > statement_timestamp())"
@@ -89,23 +88,6 @@ def compiled(node: Filter, parameters: Parameters) -> str:
             return _definite(bounds)
         case PayloadCompare():
             return _payload(node, parameters)
-
-
-def namespaces_of(node: Filter) -> tuple[str, ...] | None:
-    """The namespaces a filter confines itself to at its top, or None when it names none there."""
-    if isinstance(node, LabelIn) and node.field is LabelField.NAMESPACE:
-        return node.values
-    if isinstance(node, AllOf):
-        for operand in node.operands:
-            found = namespaces_of(operand)
-            if found is not None:
-                return found
-    return None
-
-
-def has_memory_ids(node: Filter) -> bool:
-    """Whether a condition names ids, so that few rows can match."""
-    return any(isinstance(part, LabelIn) and part.field is LabelField.MEMORY_ID for part in walk(node))
 
 
 def _joined(word: str, operands: Iterable[Filter], parameters: Parameters, *, empty: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from memory_server.ports import Analyse, Listing, MemoryPage
-from memory_server.stores.postgres.batches import Answers, Batches, Call, LostRaceError, Outcome
+from memory_server.stores.calls import Answers, Call, Outcome
+from memory_server.stores.postgres.batches import Batches, LostRaceError
 from memory_server.stores.postgres.combining import Combining, Waiting
 from memory_server.stores.postgres.pools import Pools
 from memory_server.stores.postgres.reads import Reads

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from memory_server.ports import Overlay, PoolRow, TermStats
 from memory_server.stores.fingerprints import place_key, term_keys, text_key
 from memory_server.stores.postgres import sql
-from memory_server.stores.postgres.filters import LIVE, Parameters, compiled, namespaces_of
+from memory_server.stores.postgres.filters import LIVE, Parameters, compiled
 from memory_server.stores.postgres.pools import Pools
 from memory_server.stores.postgres.records import WIDTH, columns, memory_of
 from memory_server.stores.postgres.vectors import bigints_of, count_matrix, dense_matrix, vectors_of
+from memory_server.stores.scopes import namespaces_of
 from soma_contract.filters import Filter
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
