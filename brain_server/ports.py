@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from brain_server.domain.entry import Draft, Entry
 from brain_server.domain.item import SessionState, StoredSalience
+from soma_contract.convert.operations import ComponentState
 from soma_contract.filters import Filter
 from soma_contract.memory import Command, Memory, Origin, Target, View, Written
 from soma_contract.recall import Recalled, RecallQuery
@@ -239,18 +240,10 @@ class MemoryList:
 
 
 @dataclass(frozen=True, slots=True)
-class PastVersion:
-    """A memory as it was; `forgotten` marks a deletion."""
-
-    memory: Memory
-    forgotten: bool
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryPast:
     """One page of versions, newest first."""
 
-    versions: tuple[PastVersion, ...]
+    versions: tuple[Memory, ...]
     next_page_token: str = ""
 
 
@@ -368,3 +361,72 @@ class PendingWrites(Protocol):
 
     def count(self, tenant: Tenant) -> int:
         """Return how many are pending."""
+
+
+# --- what operators see --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerLine:
+    """One breaker; `tenant` is empty for the dependency's own, `state` is closed, open or half-open."""
+
+    component: str
+    tenant: str
+    state: str
+    since_s: float
+    retry_after_s: float
+    transitions: int
+
+
+class BreakerBoardView(Protocol):
+    """The breakers towards one dependency."""
+
+    @property
+    def component(self) -> str:
+        """The dependency behind the breakers."""
+
+    def lines(self) -> Sequence[BreakerLine]:
+        """Return the dependency's breaker, then those of tenants that are not closed."""
+
+    def is_open(self) -> bool:
+        """Return whether the dependency's breaker refuses calls."""
+
+    def close(self, tenant: Tenant | None, *, all_tenants: bool) -> int:
+        """Close breakers; return how many were not closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxTold:
+    """How full the outbox is."""
+
+    pending: int
+    dead: int
+    pending_bytes: int
+    oldest_at: datetime | None
+    in_flight: int
+    pending_limit: int
+    bytes_limit: int
+    disk_free_bytes: int
+
+
+class OutboxOperations(Protocol):
+    """What an operator does with the outbox."""
+
+    def told(self, tenant: Tenant | None) -> OutboxTold:
+        """Return how full it is, for one tenant or all."""
+
+    def dead(self, tenant: Tenant | None) -> Sequence[Entry]:
+        """Return the dead letters."""
+
+    async def replay(self, tenant: Tenant, entry_id: str) -> Entry:
+        """Put a dead letter back at the end of its line."""
+
+    async def discard(self, tenant: Tenant, entry_id: str) -> Entry:
+        """Drop a dead letter."""
+
+
+class MemoryOperations(Protocol):
+    """What the memory server tells operators."""
+
+    async def components(self) -> Sequence[ComponentState]:
+        """Return its components; none when it is away."""

@@ -70,14 +70,6 @@ class MemoryPage:
     next_after: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryVersion:
-    """A memory as it was in one version; ``forgotten`` marks a deletion."""
-
-    memory: Memory
-    forgotten: bool = False
-
-
 class Journal(Protocol):
     """The truth: memories, their versions, the changelog and the idempotency records."""
 
@@ -121,10 +113,8 @@ class Journal(Protocol):
         """
         ...
 
-    async def history(
-        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
-    ) -> list[MemoryVersion]:
-        """Read the kept versions of a memory, newest first, deletions among them."""
+    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
+        """Read the kept versions of a living memory, newest first."""
         ...
 
     async def matching_ids(self, tenant: Tenant, filter: Filter, limit: int) -> list[str]:

@@ -194,6 +194,15 @@ def with_default_namespace(node: Filter, namespace: str = DEFAULT_NAMESPACE) -> 
     return AllOf((LabelIn(LabelField.NAMESPACE, (namespace,)), node))
 
 
+def namespaces_of(node: Filter) -> tuple[str, ...]:
+    """The namespaces a filter names anywhere, in order."""
+    found: dict[str, None] = {}
+    for part in walk(node):
+        if isinstance(part, LabelIn) and part.field is LabelField.NAMESPACE:
+            found.update(dict.fromkeys(part.values))
+    return tuple(found)
+
+
 def _label(memory: Memory, field: LabelField) -> str:
     value = getattr(memory, field.value)
     return value.value if isinstance(value, Kind) else value

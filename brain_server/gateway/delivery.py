@@ -101,6 +101,11 @@ class Delivery:
         self._pump_task: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
 
+    @property
+    def in_flight(self) -> int:
+        """How many entries are on their way now."""
+        return len(self._sends)
+
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
         self.outbox.on_ready = self._ready

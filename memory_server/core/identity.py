@@ -19,7 +19,9 @@ from soma_contract.errors import (
     FieldViolationError,
     KeyNotFoundError,
     TenantExistsError,
+    TenantForbiddenError,
     TenantNotFoundError,
+    TenantSuspendedError,
 )
 from soma_contract.tenant import ACT_AS, Caller, validated_tenant_name
 
@@ -49,6 +51,7 @@ class Identity:
     fresh_s: float = 5.0
     capacity: int = 10_000
     _verdicts: OrderedDict[bytes, tuple[float, Caller]] = field(default_factory=OrderedDict)
+    _admitted: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     async def authenticate(self, token: str) -> Caller:
         """Return who the bearer of a token is.
@@ -97,6 +100,23 @@ class Identity:
             scopes=frozenset(record.scopes),
             suspended=frozenset(suspended),
         )
+
+    async def admit(self, name: str) -> None:
+        """Let a caller that may name any tenant name this one.
+
+        Raises TenantForbiddenError for one that does not exist, TenantSuspendedError.
+        """
+        kept = self._admitted.get(name)
+        if kept is not None and self.clock.monotonic() - kept < self.fresh_s:
+            return
+        tenant = await self.registry.get_tenant(name)
+        if tenant is None:
+            raise TenantForbiddenError
+        if tenant.state == SUSPENDED:
+            raise TenantSuspendedError
+        self._admitted[name] = self.clock.monotonic()
+        while len(self._admitted) > self.capacity:
+            self._admitted.popitem(last=False)
 
     async def create_tenant(self, name: str, display_name: str = "", *, dedicated: bool = False) -> TenantRecord:
         """Create a tenant.  Raises FieldViolationError for a bad name, TenantExistsError for a taken one."""

@@ -116,6 +116,7 @@ class Indexing:
     async def _index(self, collection: Collection, jobs: Sequence[IndexJob]) -> None:
         if await self.index.ensure(collection):
             collection = await self.queue.new_epoch(collection)
+            await self.index.ensure(collection)
         gone = [(job.tenant, job.memory_id) for job in jobs if job.memory is None]
         rows = [
             IndexRow(job.tenant, job.memory, job.version, job.vectors.dense, job.keyword_text)
@@ -127,6 +128,12 @@ class Indexing:
         if gone:
             await self.index.remove(collection, gone)
         await self.queue.settle(jobs, collection)
+
+    async def restored(self, collection: Collection) -> None:
+        """Make a lost collection anew, empty, in a new epoch: its rows count as un-indexed from now on."""
+        if await self.index.ensure(collection):
+            await self.queue.new_epoch(collection)
+            self.hint()
 
     async def _wait(self, seconds: float) -> None:
         try:

@@ -13,7 +13,7 @@ from memory_server.domain.pool import QueryFeatures
 from memory_server.ports import Clock, Journal
 from soma_contract.coordinate import parse_coordinate
 from soma_contract.errors import DimensionMismatchError, MemoryNotFoundError, SomaError
-from soma_contract.filters import Filter, LabelField, LabelIn, walk
+from soma_contract.filters import Filter, namespaces_of
 from soma_contract.ids import parse_memory_id
 from soma_contract.limits import LIMITS
 from soma_contract.memory import DEFAULT_NAMESPACE, Memory, Target
@@ -101,7 +101,7 @@ class Questions:
 
     async def _names(self, tenant: Tenant, filter: Filter) -> list[str]:
         names: list[str] = []
-        for namespace in namespaces(filter):
+        for namespace in namespaces_of(filter):
             names.extend(await self.actors.names(tenant, namespace))
         return names
 
@@ -110,15 +110,6 @@ class Questions:
         if memory is None:
             raise MemoryNotFoundError(memory_id=target.memory_id, key=target.key, field="like")
         return memory
-
-
-def namespaces(filter: Filter) -> tuple[str, ...]:
-    """The namespaces a filter names anywhere, in order."""
-    found: dict[str, None] = {}
-    for part in walk(filter):
-        if isinstance(part, LabelIn) and part.field is LabelField.NAMESPACE:
-            found.update(dict.fromkeys(part.values))
-    return tuple(found)
 
 
 def _named(query: RecallQuery, filter: Filter) -> Target | None:
@@ -130,7 +121,7 @@ def _named(query: RecallQuery, filter: Filter) -> Target | None:
         return Target(memory_id=parse_memory_id(text))
     except ValueError:
         pass
-    namespace = next(iter(namespaces(filter)), DEFAULT_NAMESPACE)
+    namespace = next(iter(namespaces_of(filter)), DEFAULT_NAMESPACE)
     if text.count(",") == 2:
         try:
             return Target(namespace=namespace, coordinate=parse_coordinate(text))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from memory_server.ports import Cache, Journal, Listing, MemoryPage, MemoryVersion
+from memory_server.ports import Cache, Journal, Listing, MemoryPage
 from soma_contract.errors import MemoryNotFoundError, PageTokenInvalidError, SomaError, UnavailableError
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
@@ -61,9 +61,7 @@ class Reading:
         token = _token(page.next_after, fingerprint) if page.next_after else ""
         return page, token
 
-    async def history(
-        self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int
-    ) -> list[MemoryVersion]:
+    async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
         """Return the kept versions, newest first.  Raises MemoryNotFoundError when there are none."""
         versions = await self.journal.history(tenant, memory_id, before_version=before_version, limit=limit)
         if not versions and before_version is None:

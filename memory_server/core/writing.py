@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from memory_server.ports import Journal
@@ -24,6 +24,7 @@ class Writing:
     journal: Journal
     dimension: int
     profile: str
+    on_written: Callable[[], None] = lambda: None
 
     async def write(
         self,
@@ -58,11 +59,11 @@ class Writing:
                 if atomic:
                     raise
                 refused[position] = error
-        answers = iter(
-            await self.journal.write(tenant, prepared, origin=origin, atomic=atomic, deadline_s=deadline_s)
-            if prepared
-            else ()
-        )
+        committed: list[Written | SomaError] = []
+        if prepared:
+            committed = await self.journal.write(tenant, prepared, origin=origin, atomic=atomic, deadline_s=deadline_s)
+            self.on_written()
+        answers = iter(committed)
         return [refused[at] if at in refused else _with_warnings(next(answers)) for at in range(len(commands))]
 
     def prepared(self, command: Command) -> Command:

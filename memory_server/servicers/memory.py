@@ -10,10 +10,11 @@ from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
 from memory_server.core.writing import Writing
 from memory_server.ports import Listing
-from memory_server.servicers.pages import HistoryToken, fitting
-from memory_server.servicers.writing_streams import WritingStream
+from memory_server.servicers.pages import HistoryToken
 from rpckit.call import CallContext, current_call, current_tenant
+from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain
+from rpckit.paging import fitting
 from soma.common.v1 import types_pb2 as common
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1 import memory_service_pb2_grpc as rpc
@@ -30,6 +31,7 @@ from soma_contract.convert.memories import (
     view_from_pb,
 )
 from soma_contract.convert.recalls import hit_to_pb, query_from_pb, summary_to_pb
+from soma_contract.convert.streams import REMEMBER_MANY_IN_FLIGHT, WriteRemembered, refused_item, remember_many_drain
 from soma_contract.filters import AllOf, Filter, KeyPrefix, with_default_namespace
 from soma_contract.limits import LIMITS
 from soma_contract.memory import Durability, Origin
@@ -67,10 +69,15 @@ class MemoryServicer(rpc.MemoryServiceServicer):
     async def RememberMany(  # type: ignore[override] # a coroutine that writes is a stream handler too
         self, request_iterator: AsyncIterator[pb.RememberManyRequest], context: Any
     ) -> None:
-        async def store(request: pb.RememberRequest) -> pb.RememberResponse:
-            return await self.Remember(request, context)
+        async def answer(request: pb.RememberManyRequest, write: WriteRemembered) -> None:
+            remembered = await self.Remember(request.remember, context)
+            await write(pb.RememberManyResponse(correlation_id=request.correlation_id, remembered=remembered))
 
-        await WritingStream(store, context.write, self._drain.started).run(request_iterator)
+        stream = CorrelatedStream(
+            answer, refused_item, context.write, self._drain.started, in_flight=REMEMBER_MANY_IN_FLIGHT
+        )
+        if await stream.run(request_iterator):
+            await context.write(remember_many_drain())
 
     async def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
         _, checks = begin()
@@ -169,15 +176,11 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         checks.done()
         token = HistoryToken.parse(request.page_token, current_tenant(), memory_id)
         versions = await self._reading.history(current_tenant(), memory_id, before_version=token.before, limit=limit)
-        wires = [
-            pb.HistoryResponse.Version(memory=memory_to_pb(version.memory), forgotten=version.forgotten)
-            for version in versions
-        ]
+        wires = [memory_to_pb(version) for version in versions]
         fits = fitting([wire.ByteSize() for wire in wires])
         more = fits < len(wires) or len(wires) == limit
         return pb.HistoryResponse(
-            versions=wires[:fits],
-            next_page_token=token.following(wires[fits - 1].memory.version) if more else "",
+            versions=wires[:fits], next_page_token=token.following(wires[fits - 1].version) if more else ""
         )
 
     async def Recall(self, request: pb.RecallRequest, context: Any) -> AsyncIterator[pb.RecallResponse]:

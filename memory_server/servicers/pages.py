@@ -1,4 +1,4 @@
-"""Pages that fit an answer, and the tokens that open the next one."""
+"""Tokens that open the next page."""
 
 from __future__ import annotations
 
@@ -6,25 +6,10 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from soma_contract.errors import PageTokenInvalidError
-from soma_contract.limits import LIMITS
 from soma_contract.tenant import Tenant
-
-_FRAMING = 16
-"""Bytes a repeated message may cost beyond its own size."""
-
-
-def fitting(sizes: Sequence[int], budget: int = LIMITS.response_bytes) -> int:
-    """How many of the first sizes fit the budget together; at least one."""
-    total = 0
-    for count, size in enumerate(sizes):
-        total += size + _FRAMING
-        if total > budget and count:
-            return count
-    return len(sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ MASKABLE = {
     "embedding": "embedding",
 }
 """Wire fields that an update mask may name, and the domain fields they are."""
+_WIRE_FIELDS = {domain: wire for wire, domain in MASKABLE.items()}
 
 
 def kind_from_pb(value: pb.Kind.ValueType, checks: Checks, path: str) -> Kind:
@@ -285,6 +286,30 @@ def update_from_pb(wire: service.UpdateRequest, checks: Checks) -> Update:
         ttl_s=checks.ttl("ttl", wire.HasField("ttl"), wire.ttl),
         if_match=version_from_pb(wire.HasField("if_match"), wire.if_match, checks, "if_match"),
         request_id=checks.text("request_id", wire.request_id, REQUEST_ID_BYTES),
+    )
+
+
+def update_to_pb(command: Update) -> service.UpdateRequest:
+    """Write what to change."""
+    wire = service.UpdateRequest(
+        target=target_to_pb(command.target),
+        memory=memory_to_pb(command.memory, View.FULL),
+        if_match=command.if_match,
+        request_id=command.request_id,
+    )
+    wire.update_mask.paths.extend(_WIRE_FIELDS[field] for field in command.mask)
+    if command.ttl_s is not None:
+        wire.ttl.FromNanoseconds(round(command.ttl_s * 1e9))
+    return wire
+
+
+def forget_to_pb(command: Forget) -> service.ForgetRequest:
+    """Write what to delete."""
+    return service.ForgetRequest(
+        target=target_to_pb(command.target),
+        if_match=command.if_match,
+        allow_missing=command.allow_missing,
+        request_id=command.request_id,
     )
 
 

@@ -895,7 +895,7 @@ class HistoryRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     memory_id: builtins.str
-    """The memory; its history is kept after it was forgotten, until retention removes it."""
+    """The memory. One that was forgotten or has expired has no history. Errors: MEMORY_NOT_FOUND."""
     page_size: builtins.int
     """At most 1,000, larger is taken as 1,000; 0 is 50."""
     page_token: builtins.str
@@ -918,43 +918,18 @@ class HistoryResponse(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class Version(google.protobuf.message.Message):
-        """One version."""
-
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        MEMORY_FIELD_NUMBER: builtins.int
-        FORGOTTEN_FIELD_NUMBER: builtins.int
-        forgotten: builtins.bool
-        """This version is a deletion."""
-        @property
-        def memory(self) -> soma.memory.v1.memory_pb2.Memory:
-            """The memory as it was."""
-
-        def __init__(
-            self,
-            *,
-            memory: soma.memory.v1.memory_pb2.Memory | None = ...,
-            forgotten: builtins.bool = ...,
-        ) -> None: ...
-        _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["memory", b"memory"]
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["forgotten", b"forgotten", "memory", b"memory"]
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-
     VERSIONS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Opens the next page; empty at the end."""
     @property
-    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___HistoryResponse.Version]:
-        """The versions."""
+    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[soma.memory.v1.memory_pb2.Memory]:
+        """The versions, in the BASIC view."""
 
     def __init__(
         self,
         *,
-        versions: collections.abc.Iterable[Global___HistoryResponse.Version] | None = ...,
+        versions: collections.abc.Iterable[soma.memory.v1.memory_pb2.Memory] | None = ...,
         next_page_token: builtins.str = ...,
     ) -> None: ...
     _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]

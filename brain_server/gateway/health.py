@@ -1,0 +1,49 @@
+"""Asking the memory server how it is, for health, breaker and delivery at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from brain_server.gateway.breaker import Breakers
+from brain_server.gateway.wire import MemoryWire
+
+SERVICE = "soma.memory.v1.MemoryService"
+ASK_S = 1.5
+
+
+class MemoryProbe:
+    """A health probe of the memory server; its findings open and close the dependency's breaker too."""
+
+    name = "memory"
+
+    def __init__(self, wire: MemoryWire, breakers: Breakers, *, on_back: Callable[[], None]) -> None:
+        self._wire = wire
+        self._breakers = breakers
+        self._on_back = on_back
+        self._was_healthy = False
+
+    async def check(self) -> None:
+        """Return if the memory server serves memories; raises what is wrong if not."""
+        check = self._wire.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=ASK_S)
+        except grpc.aio.AioRpcError as failed:
+            self._found(False)
+            raise ConnectionError(f"the memory server does not answer: {failed.code().name}") from None
+        serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+        self._found(serving)
+        if not serving:
+            raise ConnectionError("the memory server says that it cannot serve")
+
+    def _found(self, healthy: bool) -> None:
+        self._breakers.health_probed(healthy)
+        if healthy and not self._was_healthy:
+            self._on_back()
+        self._was_healthy = healthy

@@ -1,0 +1,1 @@
+"""The brain's services: each method converts, calls the core, converts back."""

@@ -1,0 +1,46 @@
+"""``python -m memory_server``: serve as the environment says."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from memory_server.app import run
+from memory_server.settings import MemorySettings
+from memory_server.stores.postgres.errors import PostgresRefusedError
+from rpckit.telemetry.logs import configure_logging
+from soma_contract.embedders.factory import EmbedderSettingError
+from soma_contract.embedders.wheel import ModelMissingError
+from soma_contract.errors import SomaError
+
+
+def main() -> None:
+    """Serve until asked to stop; exits 2 for settings that cannot work, 3 for a store that is away."""
+    configure_logging()
+    try:
+        settings = MemorySettings()  # type: ignore[call-arg, unused-ignore] # the environment fills it
+    except ValidationError as error:
+        _fail(2, "\n".join(_told(problem["loc"], problem["msg"]) for problem in error.errors()))
+    try:
+        asyncio.run(run(settings))
+    except (EmbedderSettingError, ModelMissingError, PostgresRefusedError, ValueError) as error:
+        _fail(2, str(error))
+    except (SomaError, OSError) as error:
+        _fail(3, str(error))
+
+
+def _told(location: tuple[int | str, ...], message: str) -> str:
+    name = f"SOMA_{location[0]}".upper() if location else "settings"
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _fail(code: int, message: str) -> NoReturn:
+    sys.stderr.write(f"memory server cannot start: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

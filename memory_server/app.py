@@ -1,0 +1,262 @@
+"""The composition root: settings to a running memory server, every resource on one exit stack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from memory_server.core.candidates import CandidateSearch
+from memory_server.core.deleting import Deleting
+from memory_server.core.embedding import Embedding
+from memory_server.core.identity import Identity
+from memory_server.core.indexing import Indexing
+from memory_server.core.questions import Questions
+from memory_server.core.reading import Reading
+from memory_server.core.recalling import Recalling
+from memory_server.core.writing import Writing
+from memory_server.ports import Cache, Collection
+from memory_server.servicers.memory import MemoryServicer
+from memory_server.servicers.operator import Operations, OperatorServicer
+from memory_server.servicers.tenants import TenantServicer
+from memory_server.settings import MemorySettings
+from memory_server.stores.analysing import analysis
+from memory_server.stores.clock import SystemClock
+from memory_server.stores.inmemory.cache import NullCache
+from memory_server.stores.milvus.index import MilvusIndex
+from memory_server.stores.milvus.wire import MilvusAddress
+from memory_server.stores.postgres.actor_names import PostgresActorNames
+from memory_server.stores.postgres.index_queue import PostgresIndexQueue
+from memory_server.stores.postgres.journal import open_journal
+from memory_server.stores.postgres.migrate import migrate
+from memory_server.stores.postgres.pools import Pools, PoolSizes, open_pools
+from memory_server.stores.postgres.profiles import check_profile
+from memory_server.stores.postgres.recall_source import PostgresRecallSource
+from memory_server.stores.postgres.registry import PostgresRegistry
+from memory_server.stores.redis.cache import RedisCache
+from rpckit.health import Health
+from rpckit.interceptors.admission import AdmissionLimits, Drain
+from rpckit.interceptors.chain import call_chain
+from rpckit.lifecycle import Served, Shutdown, StopRequest, serve
+from rpckit.ops import OpsPort
+from rpckit.server import ServerOptions, ServerTls, add_reflection, bind, new_server
+from rpckit.telemetry.calls import CallTelemetry
+from rpckit.telemetry.metrics import PrometheusMetrics
+from rpckit.unserved import served
+from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
+from soma.memory.v1 import memory_service_pb2_grpc
+from soma_contract.convert.operations import EmbeddingIdentity, ServerIdentity
+from soma_contract.embedders.base import Embedder
+from soma_contract.embedders.factory import build_embedder
+from soma_contract.ids import new_memory_id
+from soma_contract.scopes import SCOPES, TENANTLESS
+
+_log = logging.getLogger("soma.memory")
+
+# What each service cannot do without; a service that is not listed is not served here.
+SERVICES = {
+    "soma.memory.v1.MemoryService": ("postgres",),
+    "soma.admin.v1.TenantService": ("postgres",),
+    "soma.admin.v1.OperatorService": (),
+}
+ESSENTIAL = frozenset({"postgres"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A health probe made of a name and a question."""
+
+    name: str
+    check: Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """The opened stores and the embedder."""
+
+    pools: Pools
+    index: MilvusIndex
+    cache: Cache
+    embedder: Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """The use cases."""
+
+    identity: Identity
+    writing: Writing
+    reading: Reading
+    recalling: Recalling
+    deleting: Deleting
+    indexing: Indexing
+
+
+async def run(settings: MemorySettings, on_port: Callable[[int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; ``on_port`` is told the port when calls are taken."""
+    stop = StopRequest()
+
+    async def build(stack: AsyncExitStack) -> Served:
+        return await _build(settings, stack, stop, on_port)
+
+    await serve(build, Shutdown(grace_s=settings.drain_s), stop=stop, signals=True)
+
+
+async def _build(
+    settings: MemorySettings, stack: AsyncExitStack, stop: StopRequest, on_port: Callable[[int], None] | None
+) -> Served:
+    clock = SystemClock()
+    stores = await _open(settings, stack)
+    cases, queue = await _wire(settings, stores, clock, stack)
+    drain = Drain()
+    health = await stack.enter_async_context(_health(stores))
+    metrics = PrometheusMetrics()
+    chain = call_chain(
+        cases.identity,
+        drain=drain,
+        telemetry=CallTelemetry(metrics),
+        limits=AdmissionLimits(calls=settings.memory_max_calls, calls_per_tenant=settings.memory_max_calls_per_tenant),
+        scopes=SCOPES,
+        tenantless=TENANTLESS,
+        tenants=cases.identity,
+    )
+    server = new_server(chain, ServerOptions())
+    profile = stores.embedder.profile
+    operations = Operations(
+        server=ServerIdentity(
+            "memory", version("soma-memory"), f"{socket.gethostname()}/{new_memory_id()}", clock.now(), tuple(SERVICES)
+        ),
+        embedding=EmbeddingIdentity(profile.key, profile.name, profile.dimension),
+        health=health,
+        drain=drain,
+        clock=clock,
+        queue=queue,
+        indexing=cases.indexing if settings.indexer else None,
+        stop=stop.request,
+        essential=ESSENTIAL,
+    )
+    memory = MemoryServicer(cases.writing, cases.reading, cases.recalling, cases.deleting, drain)
+    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
+    tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
+    operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
+    health.add_to(server)
+    if settings.memory_reflection:
+        add_reflection(server, SERVICES)
+    if settings.memory_ops_address:
+        host, _, ops_port = settings.memory_ops_address.rpartition(":")
+        ops = OpsPort(host, int(ops_port), is_ready=lambda: health.is_ready, metrics=metrics.exposition)
+        await stack.enter_async_context(ops)
+    port = bind(server, settings.memory_address, _tls(settings))
+    await health.wait_ready()
+
+    def started() -> None:
+        _log.info("memory server takes calls", extra={"fields": {"port": port, "embedder": profile.key}})
+        if on_port is not None:
+            on_port(port)
+
+    return Served(server, drain, health, on_started=started)
+
+
+async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
+    """Migrate if an owner's address is given, then connect to every store."""
+    url = settings.postgres_url.get_secret_value()
+    if settings.postgres_admin_url is not None:
+        await migrate(settings.postgres_admin_url.get_secret_value())
+    sizes = PoolSizes(settings.pool_interactive, settings.pool_indexing, settings.pool_bulk)
+    pools = await stack.enter_async_context(open_pools(url, sizes))
+    embedder = build_embedder(
+        settings.embedder,
+        model=settings.embedder_model,
+        base_url=settings.embedder_base_url,
+        api_key=settings.embedder_api_key.get_secret_value(),
+        dimensions=settings.embedder_dimensions,
+        threads=settings.embedder_threads,
+        cache_dir=settings.cache_dir,
+    )
+    await stack.enter_async_context(embedder)
+    await check_profile(pools, embedder.profile)
+    address = MilvusAddress.parse(settings.milvus_address, token=settings.milvus_token.get_secret_value())
+    index = await stack.enter_async_context(MilvusIndex(address))
+    redis_url = settings.redis_url.get_secret_value()
+    cache: Cache = await stack.enter_async_context(RedisCache(redis_url)) if redis_url else NullCache()
+    return _Stores(pools, index, cache, embedder)
+
+
+async def _wire(
+    settings: MemorySettings, stores: _Stores, clock: SystemClock, stack: AsyncExitStack
+) -> tuple[_Cases, PostgresIndexQueue]:
+    """Make the use cases and start the indexer."""
+    pools, profile = stores.pools, stores.embedder.profile
+    analyse = analysis()
+    journal = await stack.enter_async_context(open_journal(pools, analyse, versions_kept=settings.versions_kept))
+    queue = PostgresIndexQueue(pools, analyse, clock, settings.milvus_collection)
+    source = PostgresRecallSource(pools)
+    identity = Identity(PostgresRegistry(pools), clock)
+    if settings.bootstrap_key_file is not None:
+        await identity.bootstrap(await asyncio.to_thread(settings.bootstrap_key_file.read_text))
+    actors = PostgresActorNames(pools, clock)
+    embedding = Embedding(stores.embedder, stores.cache, actors)
+    indexing = Indexing(
+        queue,
+        stores.index,
+        embedding,
+        batch=settings.index_batch,
+        lease_s=settings.index_lease_s,
+        poll_s=settings.index_poll_s,
+    )
+
+    async def on_lost(collection: Collection) -> None:
+        recalling.forget_collections()
+        await indexing.restored(collection)
+
+    recalling = Recalling(
+        journal,
+        source,
+        queue,
+        CandidateSearch(journal, source, queue, stores.index, embedding, on_lost),
+        Questions(embedding, actors, journal, clock),
+        embedding,
+        clock,
+    )
+    if settings.indexer:
+        await stack.enter_async_context(_running(indexing))
+    cases = _Cases(
+        identity=identity,
+        writing=Writing(journal, profile.dimension, profile.name, indexing.hint),
+        reading=Reading(journal, stores.cache),
+        recalling=recalling,
+        deleting=Deleting(journal),
+        indexing=indexing,
+    )
+    return cases, queue
+
+
+@asynccontextmanager
+async def _running(indexing: Indexing) -> AsyncIterator[None]:
+    """Run the indexer until left; a defect in it ends the server instead of staying silent."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(indexing.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def _health(stores: _Stores) -> Health:
+    probes = [
+        _Probe("postgres", stores.pools.probe),
+        _Probe("milvus", stores.index.probe),
+        _Probe("redis", stores.cache.probe),
+    ]
+    return Health(probes, services=SERVICES)
+
+
+def _tls(settings: MemorySettings) -> ServerTls | None:
+    if settings.memory_tls_cert is None or settings.memory_tls_key is None:
+        return None
+    return ServerTls(settings.memory_tls_cert, settings.memory_tls_key)
