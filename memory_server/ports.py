@@ -415,8 +415,9 @@ class VectorIndex(Protocol):
     async def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
         """Write rows; of several with one key the highest version counts.
 
-        Calls for one collection run one after another.  Raises RowsRefusedError, with nothing written
-        when a row's vector is at fault.
+        Calls for one collection run one after another.  An upsert that was not acknowledged may have removed
+        the rows it was to replace: repeat it, and before rewriting a row that counts as indexed, un-index it.
+        Raises RowsRefusedError, with nothing written when a row's vector is at fault.
         """
         ...
 
