@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -33,7 +33,7 @@ from brain_server.stores.sqlite.entries import SqliteOutbox
 from brain_server.stores.sqlite.file import BrainFile
 from brain_server.stores.sqlite.verdicts import SqliteVerdicts
 from rpckit.channel import ChannelTls
-from rpckit.health import Health
+from rpckit.health import ComponentState, Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
 from rpckit.lifecycle import Served, Shutdown, StopRequest, serve
@@ -56,6 +56,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
 _DRAIN_OUTBOX_S = 5.0
+MEMORY_AWAITED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ async def _build(
         await stack.enter_async_context(ops)
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
+    await _memory_awaited(health)
 
     def started() -> None:
         _log.info("brain takes calls", extra={"fields": {"port": port, "brain": file.brain_id}})
@@ -155,6 +157,17 @@ async def _build(
         await delivery.drain(_DRAIN_OUTBOX_S)
 
     return Served(server, drain, health, flushes=(flush,), on_started=started)
+
+
+async def _memory_awaited(health: Health) -> None:
+    """Give a memory server that starts at the same time a moment; a brain serves without one as well."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MEMORY_AWAITED_S):
+            while not any(
+                report.name == MemoryProbe.name and report.state is ComponentState.HEALTHY
+                for report in await health.refresh()
+            ):
+                await asyncio.sleep(0.05)
 
 
 def _tls(settings: BrainSettings) -> ServerTls | None:

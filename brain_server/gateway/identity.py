@@ -59,7 +59,7 @@ class BrainIdentity:
         if kept is not None and 0 <= now - kept.judged_at < self._fresh_s:
             return kept.caller
         try:
-            return await self._asked(credential, token)
+            return await self._asked(credential, token, patient=kept is None)
         except (CredentialsInvalidError, CredentialsExpiredError):
             self._kept.pop(credential, None)
             self._verdicts.drop(credential)
@@ -73,20 +73,23 @@ class BrainIdentity:
                 ) from None
             return kept.caller
 
-    async def _asked(self, credential: bytes, token: str) -> Caller:
-        """Ask once for all callers that hold the same credential."""
+    async def _asked(self, credential: bytes, token: str, *, patient: bool) -> Caller:
+        """Ask once for all callers that hold the same credential; ``patient`` waits for a connection."""
         task = self._asking.get(credential)
         if task is None:
-            task = asyncio.create_task(self._ask(credential, token))
+            task = asyncio.create_task(self._ask(credential, token, patient=patient))
             self._asking[credential] = task
             task.add_done_callback(lambda done: self._asking.pop(credential, None) and done.exception())
         return await asyncio.shield(task)
 
-    async def _ask(self, credential: bytes, token: str) -> Caller:
+    async def _ask(self, credential: bytes, token: str, *, patient: bool) -> Caller:
         stub = TenantServiceStub(self._wire.channel)
         try:
             answer = await stub.Authenticate(
-                pb.AuthenticateRequest(bearer=token), timeout=ASK_S, metadata=self._wire.metadata(None)
+                pb.AuthenticateRequest(bearer=token),
+                timeout=ASK_S,
+                metadata=self._wire.metadata(None),
+                wait_for_ready=patient,
             )
         except grpc.aio.AioRpcError as failed:
             raise error_from_rpc(failed) from None
