@@ -103,7 +103,7 @@ class BrainFile:
             # What a crash left in the log is read back from memory, not from the disk, if the kernel still holds it;
             # folding it in makes it durable before anything is built on it.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.executescript(sql("schema"))
+            connection.executescript(f"BEGIN IMMEDIATE; {sql('schema')} COMMIT;")
             self._check_layout(connection)
             self.keyring = self._open_keyring(connection)
             self.brain_id = self._name_brain(connection)
