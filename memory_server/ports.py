@@ -303,8 +303,11 @@ class IndexLag:
 class IndexQueue(Protocol):
     """State-based index jobs, one a memory, claimed under a lease with per-memory exclusion."""
 
-    async def claim(self, *, limit: int, lease_s: float) -> list[IndexJob]:
-        """Claim the oldest due jobs of any tenant; no memory is ever claimed twice at a time."""
+    async def claim(self, *, limit: int, lease_s: float, profile: str = "") -> list[IndexJob]:
+        """Claim the oldest due jobs of any tenant; no memory is ever claimed twice at a time.
+
+        Jobs bring the vectors of ``profile`` that their version already has.
+        """
         ...
 
     async def put_vectors(self, profile: str, rows: Sequence[tuple[IndexJob, StoredVectors]]) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from memory_server.core.vector_codec import packed, unpacked
 from memory_server.ports import Cache, Embedder, IndexJob, StoredVectors
+from soma_contract.embedders.base import TOKEN_DIMENSION, EmbeddingProfile, Priority, embedding_key
 from soma_contract.embedders.base import Embedding as Embedded
-from soma_contract.embedders.base import EmbeddingProfile, Priority, embedding_key
 from soma_contract.memory import Memory
 from soma_contract.tenant import Tenant
 from soma_contract.text.actors import without_names
@@ -39,10 +41,13 @@ class Embedding:
         return self.embedder.profile
 
     async def of_jobs(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
-        """Embed the claimed memories in one batch."""
-        texts = [await self._embeddable(job.tenant, job.memory) for job in jobs if job.memory is not None]
+        """Embed the claimed memories in one batch; deleted ones are left out."""
         live = [job for job in jobs if job.memory is not None]
-        return list(zip(live, await self.of_texts(texts, urgent=False), strict=True))
+        given = {position: supplied(job.memory) for position, job in enumerate(live) if job.memory is not None}
+        missing = [position for position, vectors in given.items() if vectors is None]
+        texts = [await self._embeddable(live[position].tenant, live[position].memory) for position in missing]
+        made = dict(zip(missing, await self.of_texts(texts, urgent=False), strict=True)) if texts else {}
+        return [(job, given[position] or made[position]) for position, job in enumerate(live)]
 
     async def of_memories(
         self, tenant: Tenant, memories: Sequence[Memory], *, deadline_s: float | None = None
@@ -77,7 +82,8 @@ class Embedding:
             self._keep(found)
         return [found[key] for key in keys]
 
-    async def _embeddable(self, tenant: Tenant, memory: Memory) -> str:
+    async def _embeddable(self, tenant: Tenant, memory: Memory | None) -> str:
+        assert memory is not None
         names = await self.actors.names(tenant, memory.namespace)
         return without_names(memory.text, names) or memory.text
 
@@ -85,6 +91,16 @@ class Embedding:
         self._process.update(found)
         while len(self._process) > self.process_capacity:
             del self._process[next(iter(self._process))]
+
+
+def supplied(memory: Memory) -> StoredVectors | None:
+    """The vectors of a memory whose writer supplied one: dense alone; None where there is none."""
+    if memory.embedding is None:
+        return None
+    dense = memory.embedding.array
+    return StoredVectors(
+        dense, np.zeros((0, dense.size), np.int8), np.zeros((0, TOKEN_DIMENSION), np.int8), np.zeros(0, np.int32)
+    )
 
 
 def _stored(embedded: Embedded) -> StoredVectors:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memory_server.core.embedding import Embedding
-from memory_server.ports import Collection, IndexJob, IndexQueue, IndexRow, StoredVectors, VectorIndex
+from memory_server.ports import (
+    Collection,
+    CollectionLostError,
+    IndexJob,
+    IndexQueue,
+    IndexRow,
+    RowsRefusedError,
+    StoredVectors,
+    VectorIndex,
+)
 from soma_contract.errors import Code, SomaError
 
 _log = logging.getLogger("soma.indexing")
@@ -57,7 +66,12 @@ class Indexing:
             try:
                 done = 0 if self.paused else await self.step()
             except SomaError as error:
-                _log.warning("indexing waits: %s", error, extra={"reason": error.reason})
+                _log.warning("indexing waits: %s", error, extra={"fields": {"reason": error.reason}})
+                backoff_s = min(backoff_s * 2, 5.0)
+                done = 0
+            except Exception:
+                # A defect met by one batch must not end the indexing of all others; its jobs wait and are counted.
+                _log.exception("indexing a batch failed")
                 backoff_s = min(backoff_s * 2, 5.0)
                 done = 0
             else:
@@ -67,7 +81,7 @@ class Indexing:
 
     async def step(self) -> int:
         """Work off one batch and return how many jobs it held."""
-        jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s)
+        jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s, profile=self.embedding.profile.key)
         if not jobs:
             return 0
         try:
@@ -79,8 +93,13 @@ class Indexing:
                 by_collection[collection].append(job)
             for collection, members in by_collection.items():
                 await self._index(collection, members)
+        except CollectionLostError:
+            await self.queue.postpone(jobs, "COLLECTION_LOST", counts=False)
         except SomaError as error:
             await self.queue.postpone(jobs, error.reason, counts=error.code is not Code.UNAVAILABLE)
+            raise
+        except Exception:
+            await self.queue.postpone(jobs, "INTERNAL", counts=True)
             raise
         return len(jobs)
 
@@ -123,11 +142,31 @@ class Indexing:
             for job in jobs
             if job.memory is not None and job.vectors is not None
         ]
+        refused: Mapping[tuple[str, str], str] = {}
         if rows:
-            await self.index.upsert(collection, rows)
+            refused = await self._upserted(collection, rows)
         if gone:
             await self.index.remove(collection, gone)
-        await self.queue.settle(jobs, collection)
+        poisoned = [job for job in jobs if (job.tenant.name, job.memory_id) in refused]
+        if poisoned:
+            await self.queue.postpone(poisoned, "ROW_REFUSED", counts=True)
+        await self.queue.settle([job for job in jobs if job not in poisoned], collection)
+
+    async def _upserted(self, collection: Collection, rows: Sequence[IndexRow]) -> Mapping[tuple[str, str], str]:
+        """Write rows and return which the index refused; those that were only written together go alone."""
+        try:
+            await self.index.upsert(collection, rows)
+        except RowsRefusedError as error:
+            accepted = [row for row in rows if (row.tenant.name, row.memory.memory_id) not in error.reasons]
+            if accepted:
+                return {**error.reasons, **await self._upserted(collection, accepted)}
+            if len(rows) == 1:
+                return error.reasons
+            refused: dict[tuple[str, str], str] = {}
+            for row in rows:
+                refused.update(await self._upserted(collection, [row]))
+            return refused
+        return {}
 
     async def restored(self, collection: Collection) -> None:
         """Make a lost collection anew, empty, in a new epoch: its rows count as un-indexed from now on."""
