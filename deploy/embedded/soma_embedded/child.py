@@ -110,8 +110,7 @@ class Child:
             return
         if number in _FATAL:
             self._ready.clear()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+        _signal(process, number)
         if number == signal.SIGKILL:
             await process.wait()
 
@@ -206,17 +205,20 @@ class Child:
         self._ready.clear()
         process = self._process
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(self.program.stop_signal)
-            # A stopped process (SIGSTOP) would never see it.
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
+            # A frozen process (SIGSTOP) would never see the request to end.
+            _signal(process, signal.SIGCONT)
+            _signal(process, self.program.stop_signal)
             try:
                 await asyncio.wait_for(process.wait(), self.program.stop_grace_s)
             except TimeoutError:
                 _log.warning("%s did not end within %g s; killing it", self.name, self.program.stop_grace_s)
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                _signal(process, signal.SIGKILL)
                 await process.wait()
         self._directory.record(self.name).unlink(missing_ok=True)
         self.state = State.STOPPED
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    """Sends a signal past subprocess, whose send_signal would reap an ended child before asyncio can."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)

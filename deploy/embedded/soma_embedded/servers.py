@@ -65,3 +65,22 @@ class SomaServer:
 
     async def settle(self) -> None:
         """Nothing to set up: a server that is ready has migrated and registered its keys."""
+
+
+async def serves_key(port: int, key: str) -> bool:
+    """Whether a server answers a call with this key; False while it cannot reach what it needs to answer.
+
+    Raises AioRpcError for every other refusal.
+    """
+    async with grpc.aio.insecure_channel(f"{LOOPBACK}:{port}") as channel:
+        # An empty message asks for the first page with every default.
+        list_memories = channel.unary_unary(
+            f"/{READY_SERVICE}/List", request_serializer=bytes, response_deserializer=bytes
+        )
+        try:
+            await list_memories(b"", metadata=(("authorization", f"Bearer {key}"),), timeout=10)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                return False
+            raise
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import signal
@@ -10,14 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from soma_embedded.child import Child, State
+import grpc.aio
+
+from soma_embedded.child import POLL_S, Child, State
 from soma_embedded.directory import DataDirectory
-from soma_embedded.errors import AddressInUseError, EmbeddedError
+from soma_embedded.errors import AddressInUseError, EmbeddedError, StartError
 from soma_embedded.keys import DEVELOPMENT_TENANT, Keys
 from soma_embedded.ports import LOOPBACK, free_port, is_free
-from soma_embedded.servers import SomaServer
+from soma_embedded.servers import SomaServer, serves_key
 from soma_embedded.stores import EmbeddedStores, StoreName
 from soma_embedded.supervision import Supervision
+
+CONNECTED_WITHIN_S = 30.0
 
 ServerName = Literal["memory", "brain"]
 ProcessName = StoreName | ServerName
@@ -71,6 +76,7 @@ class EmbeddedStack:
             self.children = {**self.stores.children, **servers}
             supervision = await exits.enter_async_context(Supervision())
             await supervision.start(*servers.values())
+            await self.connected()
             self._exits = exits.pop_all()
         return self
 
@@ -109,6 +115,19 @@ class EmbeddedStack:
     async def ready(self, name: ProcessName) -> None:
         """Waits until a process answers, for instance after a kill."""
         await self.children[name].ready()
+
+    async def connected(self) -> None:
+        """Returns when a call passes through both servers: each may be ready before it has found the other.
+
+        Raises StartError after 30 s.
+        """
+        try:
+            async with asyncio.timeout(CONNECTED_WITHIN_S):
+                while not await serves_key(_parsed("brain", self.brain_address)[1], self.development_key):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(POLL_S)
+        except (TimeoutError, grpc.aio.AioRpcError) as error:
+            what = f"does not answer a call with the development key ({error!r})"
+            raise StartError("brain", what, self.directory.log("brain")) from error
 
     async def restart(self, name: ProcessName) -> None:
         """Stops a process in good order and starts it again."""
