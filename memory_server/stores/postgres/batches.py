@@ -174,15 +174,40 @@ class Batches:
     def _changed(
         self, tenant: Tenant, calls: Sequence[Call], scene: Scene, rows: Sequence[Standing]
     ) -> list[list[object]]:
-        versions = {row.memory.memory_id: row.memory.version for row in rows}
+        before = {row.memory.memory_id: row for row in rows}
         known = {words: terms for call in calls for words, terms in call.terms.items()}
         values = []
-        for memory_id in sorted(scene.changed):
+        for memory_id in _givers_first(scene.changed, before):
             row = scene.changed[memory_id]
             terms = None if row.deleted else known.get(spoken(row.memory)) or self.analyse(row.memory)
-            before = versions.get(memory_id, 0)
-            values.append(row_values(tenant.name, row, terms, before, ended=memory_id in scene.ended))
+            version = before[memory_id].memory.version if memory_id in before else 0
+            values.append(row_values(tenant.name, row, terms, version, ended=memory_id in scene.ended))
         return values
+
+
+def _givers_first(changed: dict[str, Standing], before: dict[str, Standing]) -> list[str]:
+    """Order rows by id, but one that takes a key behind the one that gives it up."""
+    ordered = sorted(changed)
+    held = {
+        (row.memory.namespace, row.memory.key): memory_id
+        for memory_id, row in before.items()
+        if row.memory.key and not row.deleted and memory_id in changed
+    }
+    takers = {}
+    for memory_id in ordered:
+        memory = changed[memory_id].memory
+        giver = held.get((memory.namespace, memory.key), memory_id)
+        if giver != memory_id:
+            takers[memory_id] = giver
+    if not takers:
+        return ordered
+    done: dict[str, None] = {}
+    for memory_id in ordered:
+        chain = [memory_id]
+        while chain[-1] in takers and takers[chain[-1]] not in chain:
+            chain.append(takers[chain[-1]])
+        done |= dict.fromkeys(reversed(chain))
+    return list(done)
 
 
 def _repetitions(known: dict[str, asyncpg.Record]) -> Callable[[Request], Answer | None]:

@@ -11,11 +11,10 @@ from memory_server.stores.postgres.migrate import WORKER_ROLE, schema_version
 OLDEST_POSTGRES = 15
 
 
-async def check_postgres(connection: asyncpg.Connection, *, durable: bool = True) -> None:
+async def check_postgres(connection: asyncpg.Connection) -> None:
     """Raise PostgresRefusedError unless durability, schema and role are what the guarantees need."""
     _check_version(connection)
-    if durable:
-        await _check_durability(connection)
+    await _check_durability(connection)
     await _check_schema(connection)
     await _check_role(connection)
 

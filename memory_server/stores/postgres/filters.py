@@ -114,13 +114,15 @@ def _definite(bounds: list[str]) -> str:
 
 
 def _payload(node: PayloadCompare, parameters: Parameters) -> str:
+    if node.comparison is Comparison.IN and not node.values:
+        return "false"
     # The text operator -> reads members of objects only; #> would also read positions of arrays.
     value = "m.payload_jsonb" + "".join(f" -> {parameters.add(name, 'text')}" for name in node.path)
     if node.comparison is Comparison.EXISTS:
         return f"COALESCE(({value}) IS NOT NULL, false)"
     if node.comparison is Comparison.IN:
         wanted = [_compared(value, Comparison.EQ, one, parameters) for one in node.values]
-        return f"({' OR '.join(wanted)})" if wanted else "false"
+        return f"({' OR '.join(wanted)})"
     return _compared(value, node.comparison, node.values[0], parameters)
 
 

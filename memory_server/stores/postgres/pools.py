@@ -61,14 +61,14 @@ class Pools:
 
 
 @asynccontextmanager
-async def open_pools(url: str, sizes: PoolSizes | None = None, *, durable: bool = True) -> AsyncIterator[Pools]:
+async def open_pools(url: str, sizes: PoolSizes | None = None) -> AsyncIterator[Pools]:
     """Connect as the application role, check that this Postgres can be trusted, and open the pools.
 
-    Only a test may say that its memories need not be ``durable``.  Raises PostgresRefusedError for a Postgres,
-    schema or role that breaks a guarantee, and ComponentUnavailableError when there is none.
+    Raises PostgresRefusedError for a Postgres, schema or role that breaks a guarantee, and
+    ComponentUnavailableError when there is none.
     """
     sizes = sizes or PoolSizes()
-    await _check(url, durable=durable)
+    await _check(url)
     async with AsyncExitStack() as stack:
         yield Pools(
             interactive=await _pool(stack, url, "interactive", sizes.interactive, 30_000),
@@ -78,7 +78,7 @@ async def open_pools(url: str, sizes: PoolSizes | None = None, *, durable: bool 
         )
 
 
-async def _check(url: str, *, durable: bool) -> None:
+async def _check(url: str) -> None:
     with translated("connect"):
         try:
             connection: asyncpg.Connection = await asyncpg.connect(
@@ -91,7 +91,7 @@ async def _check(url: str, *, durable: bool) -> None:
         except TimeoutError as error:
             raise ComponentUnavailableError(component=COMPONENT) from error
         try:
-            await check_postgres(connection, durable=durable)
+            await check_postgres(connection)
         finally:
             await connection.close()
 

@@ -1,6 +1,6 @@
 -- Write a batch: rows, history, term changes, index jobs, then the revision counter, changelog and answers.
 -- Every part sees the state before the batch. The counter's row is locked last and so for the shortest time: its
--- part waits for the parts it counts.
+-- part waits for the parts it counts. Rows are updated in the order given: who gives up a key before who takes it.
 -- $1 tenant, $2 now, $3 versions kept, $4 number of revisions, $5 … $41 changed rows, $42 … $49 changelog,
 -- $50 … $62 answers
 WITH changed AS MATERIALIZED (
@@ -54,22 +54,6 @@ WITH changed AS MATERIALIZED (
           IS NOT DISTINCT FROM (c.text, c.actor, c.embedding, c.embedding_model)
       AND v.tenant = $1 AND v.memory_id = c.memory_id AND v.version = c.before
     RETURNING 1
-), inserted AS (
-    INSERT INTO memory_items (
-        tenant, memory_id, namespace, key, coordinate, kind, schema_type, schema_version, persona_id, text, payload,
-        tags, actor, session_id, sequence, author, source, confidence, importance, relevance, occurred_at, expires_at,
-        embedding, embedding_model, created_at, updated_at, version, deleted, content_hash, origin_at, origin_brain,
-        term_keys, term_counts, length, text_key, place_key)
-    SELECT $1, c.memory_id, c.namespace, c.key, c.coordinate::float8[], c.kind, c.schema_type, c.schema_version,
-           c.persona_id, c.text, c.payload, c.tags::text[], c.actor, c.session_id, c.sequence, c.author, c.source,
-           c.confidence, c.importance, c.relevance, c.occurred_at, c.expires_at, c.embedding, c.embedding_model,
-           c.created_at, c.updated_at, c.version, c.deleted, c.content_hash, c.origin_at, c.origin_brain,
-           c.term_keys::bigint[], c.term_counts::int[], c.length, c.text_key, c.place_key
-    FROM changed c
-    WHERE c.before = 0
-    -- Another server made the same memory or key a moment ago: counted below, and the batch starts over.
-    ON CONFLICT DO NOTHING
-    RETURNING 1
 ), replaced AS (
     UPDATE memory_items m SET
         namespace = c.namespace, key = c.key, coordinate = c.coordinate::float8[], kind = c.kind,
@@ -85,6 +69,23 @@ WITH changed AS MATERIALIZED (
     FROM changed c
     WHERE c.before > 0 AND m.tenant = $1 AND m.memory_id = c.memory_id AND m.version = c.before
     RETURNING 1
+), inserted AS (
+    INSERT INTO memory_items (
+        tenant, memory_id, namespace, key, coordinate, kind, schema_type, schema_version, persona_id, text, payload,
+        tags, actor, session_id, sequence, author, source, confidence, importance, relevance, occurred_at, expires_at,
+        embedding, embedding_model, created_at, updated_at, version, deleted, content_hash, origin_at, origin_brain,
+        term_keys, term_counts, length, text_key, place_key)
+    SELECT $1, c.memory_id, c.namespace, c.key, c.coordinate::float8[], c.kind, c.schema_type, c.schema_version,
+           c.persona_id, c.text, c.payload, c.tags::text[], c.actor, c.session_id, c.sequence, c.author, c.source,
+           c.confidence, c.importance, c.relevance, c.occurred_at, c.expires_at, c.embedding, c.embedding_model,
+           c.created_at, c.updated_at, c.version, c.deleted, c.content_hash, c.origin_at, c.origin_brain,
+           c.term_keys::bigint[], c.term_counts::int[], c.length, c.text_key, c.place_key
+    FROM changed c
+    -- After the updates, which may have given up a key that is taken here.
+    WHERE c.before = 0 AND (SELECT count(*) FROM replaced) >= 0
+    -- Another server made the same memory or key a moment ago: counted below, and the batch starts over.
+    ON CONFLICT DO NOTHING
+    RETURNING 1
 ), queued AS (
     INSERT INTO index_jobs AS j (tenant, memory_id, version, due_at, queued_at, moved_at)
     SELECT $1, c.memory_id, c.version, $2, $2, $2 FROM changed c
@@ -98,7 +99,7 @@ WITH changed AS MATERIALIZED (
 ), bumped AS (
     INSERT INTO tenant_revisions AS t (tenant, revision)
     SELECT $1, $4::bigint
-    WHERE (SELECT count(*) FROM inserted) + (SELECT count(*) FROM replaced) + (SELECT count(*) FROM queued)
+    WHERE (SELECT count(*) FROM replaced) + (SELECT count(*) FROM inserted) + (SELECT count(*) FROM queued)
         + (SELECT count(*) FROM kept) + (SELECT count(*) FROM trimmed) + (SELECT count(*) FROM uncounted)
         + (SELECT count(*) FROM counted) + (SELECT count(*) FROM still_embedded) >= 0
     ON CONFLICT (tenant) DO UPDATE SET revision = t.revision + excluded.revision
