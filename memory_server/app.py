@@ -19,10 +19,12 @@ from memory_server.core.indexing import Indexing
 from memory_server.core.questions import Questions
 from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
+from memory_server.core.sessions import Sessions
 from memory_server.core.writing import Writing
 from memory_server.ports import Cache, Collection
 from memory_server.servicers.memory import MemoryServicer
 from memory_server.servicers.operator import Operations, OperatorServicer
+from memory_server.servicers.sessions import SessionServicer
 from memory_server.servicers.tenants import TenantServicer
 from memory_server.settings import MemorySettings
 from memory_server.stores.analysing import analysis
@@ -38,6 +40,7 @@ from memory_server.stores.postgres.pools import Pools, PoolSizes, open_pools
 from memory_server.stores.postgres.profiles import check_profile
 from memory_server.stores.postgres.recall_source import PostgresRecallSource
 from memory_server.stores.postgres.registry import PostgresRegistry
+from memory_server.stores.postgres.sessions import PostgresSessions
 from memory_server.stores.redis.cache import RedisCache
 from rpckit.health import Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
@@ -49,7 +52,7 @@ from rpckit.telemetry.calls import CallTelemetry
 from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
-from soma.memory.v1 import memory_service_pb2_grpc
+from soma.memory.v1 import memory_service_pb2_grpc, session_service_pb2_grpc
 from soma_contract.convert.operations import EmbeddingIdentity, ServerIdentity
 from soma_contract.embedders.base import Embedder
 from soma_contract.embedders.factory import build_embedder
@@ -61,6 +64,7 @@ _log = logging.getLogger("soma.memory")
 # What each service cannot do without; a service that is not listed is not served here.
 SERVICES = {
     "soma.memory.v1.MemoryService": ("postgres",),
+    "soma.memory.v1.SessionService": ("postgres",),
     "soma.admin.v1.TenantService": ("postgres",),
     "soma.admin.v1.OperatorService": (),
 }
@@ -144,6 +148,8 @@ async def _build(
     memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
+    sessions = SessionServicer(Sessions(PostgresSessions(stores.pools)))
+    session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
     health.add_to(server)
     if settings.memory_reflection:
         add_reflection(server, SERVICES)
