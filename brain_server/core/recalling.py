@@ -38,7 +38,7 @@ class Recalling:
         try:
             answer = await self.long_term.recall(tenant, query)
         except SomaError as error:
-            if error.code not in _OUTAGES or not query.allow_degraded:
+            if error.code not in _OUTAGES or not query.allow_degraded or not waiting:
                 raise
             answer = self._without_long_term(error, started)
         if not waiting:

@@ -184,8 +184,9 @@ class CandidateSearch:
             ids, vectors = await self.source.vector_scan(
                 tenant, filter, profile=self.embedding.profile.key, limit=SELECTIVE_ROWS
             )
-            order = np.argsort(-(vectors @ question.features.vector), kind="stable")[:limit]
-            proposed = [ids[position] for position in order.tolist()]
+            if ids:
+                order = np.argsort(-(vectors @ question.features.vector), kind="stable")[:limit]
+                proposed = [ids[position] for position in order.tolist()]
         found.add(leg, proposed)
         found.complete = False
         legs.failed(leg, started, cause, candidates=len(proposed), late=late and not proposed)

@@ -69,8 +69,7 @@ class Indexing:
                 _log.warning("indexing waits: %s", error, extra={"fields": {"reason": error.reason}})
                 backoff_s = min(backoff_s * 2, 5.0)
                 done = 0
-            except Exception:
-                # A defect met by one batch must not end the indexing of all others; its jobs wait and are counted.
+            except Exception:  # noqa: BLE001 - a defect met by one batch must not end the indexing of all others
                 _log.exception("indexing a batch failed")
                 backoff_s = min(backoff_s * 2, 5.0)
                 done = 0
