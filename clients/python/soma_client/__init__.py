@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from soma_client.answers import ForgottenMatching as ForgottenMatching
     from soma_client.answers import Outcome as Outcome
     from soma_client.answers import Remembered as Remembered
-    from soma_client.answers import Version as Version
     from soma_client.blocking import Soma as Soma
     from soma_client.calling import Identity as Identity
     from soma_client.channel import open_soma_channel as open_soma_channel
@@ -52,7 +51,6 @@ _HOMES = {
     "SomaClient": "soma_client.client",
     "SomaError": "soma_contract.errors",
     "Target": "soma_contract.memory",
-    "Version": "soma_client.answers",
     "load_memory": "soma_client.small_door",
     "open_soma_channel": "soma_client.channel",
     "save_memory": "soma_client.small_door",

@@ -42,14 +42,6 @@ class ForgottenMatching:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """One version of a memory; ``forgotten`` marks a deletion."""
-
-    memory: Memory
-    forgotten: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one item of many; exactly one of ``remembered`` and ``error`` is set."""
 

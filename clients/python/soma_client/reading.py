@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
-from soma_client.answers import Version, read_memory
+from soma_client.answers import read_memory
 from soma_client.bound import Bound
 from soma_client.naming import Named, filter_in
 from soma_client.recalling import RecallStream
@@ -104,14 +104,14 @@ class ReadingCalls(Bound):
 
     async def history(
         self, memory: str | Memory, *, page_size: int = 0, timeout_s: float | None = None
-    ) -> AsyncIterator[Version]:
-        """Iterate over the kept versions of a memory, newest first."""
+    ) -> AsyncIterator[Memory]:
+        """Iterate over the kept versions of a memory, newest first; raises MemoryNotFoundError for one that is gone."""
         memory_id = memory if isinstance(memory, str) else memory.memory_id
         request = pb.HistoryRequest(memory_id=memory_id, page_size=page_size)
         while True:
             page = await self._calls.unary(self._memory.History, request, timeout_s)
             for version in page.versions:
-                yield Version(read_memory(version.memory), version.forgotten)
+                yield read_memory(version)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
