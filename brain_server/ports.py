@@ -133,18 +133,17 @@ class SessionName:
 
 @dataclass(frozen=True, slots=True)
 class SessionContents:
-    """What the file holds of working memory: every session by name, those used last with their items."""
+    """What the file holds of working memory: every session by name, last used first, and tenants' rules."""
 
     names: tuple[SessionName, ...] = ()
-    loaded: tuple[tuple[SessionName, SessionState], ...] = ()
     rules: tuple[tuple[Tenant, str], ...] = ()
 
 
 class SessionFile(Protocol):
     """Where working memory is written down, next to the outbox and on the same fsync."""
 
-    async def load(self, most_sessions: int, most_bytes: int) -> SessionContents:
-        """Return the names of all sessions and the states of those used last, as many as fit."""
+    async def load(self) -> SessionContents:
+        """Return the names of all sessions, and the rules."""
 
     async def session(self, tenant: Tenant, session_id: str) -> SessionState | None:
         """Return one session, or None."""

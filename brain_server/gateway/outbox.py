@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 
 from brain_server.domain.entry import Draft, Entry, EntryState, Rejection
 from brain_server.domain.ordering import Ordering
+from brain_server.gateway.accounts import Account, Accounts, Depth
 from brain_server.ports import Clock, NoMetrics, OutboxFile, OutboxMetrics, SystemClock
 from soma_contract.errors import DeadLetterNotFoundError, OutboxFullError, RequestIdReusedError
 from soma_contract.tenant import Tenant
@@ -39,17 +38,6 @@ class OutboxBounds:
     disk_checked_every_s: float = 0.5
 
 
-@dataclass(slots=True)
-class Depth:
-    """What one tenant, or all, have in the outbox."""
-
-    pending: int = 0
-    dead: int = 0
-    payload_bytes: int = 0
-    oldest_at: datetime | None = None
-    """Origin of the oldest pending entry."""
-
-
 class Appended:
     """One entry on its way into the file: await `durable` before acknowledging it."""
 
@@ -65,19 +53,6 @@ class Appended:
         """Wait for the fsync; cancelling the wait does not cancel the append."""
         if self.durable is not None:
             await asyncio.shield(self.durable)
-
-
-class _Account:
-    """One tenant's entries."""
-
-    __slots__ = ("by_request", "dead", "depth", "pending", "warned")
-
-    def __init__(self) -> None:
-        self.by_request: dict[str, Entry] = {}
-        self.pending: OrderedDict[int, Entry] = OrderedDict()
-        self.dead: OrderedDict[str, Entry] = OrderedDict()
-        self.depth = Depth()
-        self.warned = False
 
 
 class Outbox:
@@ -100,14 +75,12 @@ class Outbox:
         self._file = file
         self._clock = clock or SystemClock()
         self._metrics = metrics or NoMetrics()
-        self._accounts: dict[str, _Account] = {}
+        self._accounts = Accounts()
         self._epochs: dict[str, int] = {}
         self._next_sequence = 1
         self._appending: dict[int, asyncio.Future[None]] = {}
         self._payloads: dict[int, bytes] = {}
         self._cached = 0
-        self._pending = 0
-        self._dead = 0
         self._disk_checked_at = float("-inf")
         self._disk_is_low = False
 
@@ -117,13 +90,8 @@ class Outbox:
         self._epochs.update(contents.epochs)
         self._next_sequence = contents.last_sequence + 1
         for entry in contents.entries:
-            account = self._account(entry.tenant)
-            account.by_request[entry.request_id] = entry
-            account.depth.payload_bytes += entry.size
-            if entry.state is EntryState.DEAD:
-                self._list_dead(account, entry)
-            else:
-                self._list_pending(account, entry)
+            self._accounts.put(entry)
+            if entry.state is EntryState.PENDING:
                 self.ordering.add(entry)
         self._report()
 
@@ -135,7 +103,7 @@ class Outbox:
         Raises RequestIdReusedError if the request id was used for another request, OutboxFullError at a bound, and a
         dead letter's own error if that is what the repeated request became.
         """
-        account = self._account(tenant)
+        account = self._accounts.of(tenant)
         digest = self._file.digest(draft.fingerprint or _canonical(draft))
         found = account.by_request.get(draft.request_id)
         if found is not None:
@@ -159,10 +127,10 @@ class Outbox:
             digest=digest,
         )
         self._next_sequence += 1
-        account.by_request[entry.request_id] = entry
-        account.depth.payload_bytes += entry.size
-        self._list_pending(account, entry)
+        self._accounts.put(entry)
         self.ordering.add(entry)
+        if (waiting := len(self._accounts.of(tenant).pending)) == self.bounds.warn_rows:
+            log.warning("a tenant has %d writes waiting for the memory server", waiting)
         if self._cached + entry.size <= self.bounds.cached_bytes:
             self._payloads[entry.sequence] = draft.payload
             self._cached += entry.size
@@ -178,16 +146,16 @@ class Outbox:
             self._tell_ready([entry])
         self._report()
 
-    def _check_bounds(self, account: _Account, size: int) -> None:
-        depth, bounds = account.depth, self.bounds
+    def _check_bounds(self, account: Account, size: int) -> None:
+        bounds = self.bounds
         now = self._clock.monotonic()
         if now - self._disk_checked_at >= bounds.disk_checked_every_s:
             self._disk_checked_at = now
             self._disk_is_low = self._file.free_bytes() < bounds.free_bytes
         scope, limit = "", 0
-        if depth.pending + depth.dead >= bounds.rows:
+        if len(account.by_request) >= bounds.rows:
             scope, limit = "rows", bounds.rows
-        elif depth.payload_bytes + size > bounds.payload_bytes:
+        elif account.payload_bytes + size > bounds.payload_bytes:
             scope, limit = "bytes", bounds.payload_bytes
         elif self._disk_is_low:
             scope, limit = "disk", bounds.free_bytes
@@ -203,10 +171,9 @@ class Outbox:
         return self._file.brain_id
 
     def pending(self, tenant: Tenant) -> Iterator[Entry]:
-        """Yield a tenant's durable pending entries in the order they were appended."""
-        account = self._accounts.get(tenant.name)
-        if account is not None:
-            yield from (entry for entry in [*account.pending.values()] if entry.sequence not in self._appending)
+        """Return a tenant's durable pending entries in the order they were appended."""
+        pending = [*self._accounts.of(tenant).pending.values()]
+        return iter([entry for entry in pending if entry.sequence not in self._appending])
 
     def touching(self, tenant: Tenant, memory_id: str) -> tuple[Entry, ...]:
         """Return the durable pending entries of one memory in the order they will be sent."""
@@ -221,16 +188,7 @@ class Outbox:
 
     def depth(self, tenant: Tenant | None = None) -> Depth:
         """Return the depth of one tenant, or of all together."""
-        accounts = self._accounts.values() if tenant is None else [self._accounts.get(tenant.name, _Account())]
-        total = Depth()
-        for account in accounts:
-            total.pending += account.depth.pending
-            total.dead += account.depth.dead
-            total.payload_bytes += account.depth.payload_bytes
-            oldest = next(iter(account.pending.values()), None)
-            if oldest is not None and (total.oldest_at is None or oldest.origin_at < total.oldest_at):
-                total.oldest_at = oldest.origin_at
-        return total
+        return self._accounts.depth(tenant)
 
     def is_durable(self, entry: Entry) -> bool:
         """Return whether an entry's fsync is behind it."""
@@ -242,7 +200,7 @@ class Outbox:
 
     def tenants_over_warning(self) -> int:
         """Return how many tenants have so many pending entries that an operator should look."""
-        return sum(account.depth.pending >= self.bounds.warn_rows for account in self._accounts.values())
+        return self._accounts.with_pending(self.bounds.warn_rows)
 
     # --- out ----------------------------------------------------------------------------------
 
@@ -255,8 +213,7 @@ class Outbox:
 
     def mark(self, entry: Entry) -> Entry:
         """Write down that an entry failed once more for reasons of its own; return it as it is now."""
-        account = self._account(entry.tenant)
-        account.by_request[entry.request_id] = account.pending[entry.sequence] = entry
+        self._accounts.replace(entry)
         self._file.mark(entry)
         return entry
 
@@ -270,10 +227,8 @@ class Outbox:
             return
         dead = replace(entry, state=EntryState.DEAD, rejection=rejection)
         self._file.mark(dead)
-        account = self._account(entry.tenant)
-        self._unlist_pending(account, entry)
-        account.by_request[entry.request_id] = dead
-        self._list_dead(account, dead)
+        self._accounts.put(dead)
+        self._uncache(entry)
         self._metrics.outbox_died(entry.operation, rejection.reason)
         log.warning("outbox entry %s (%s) died: %s", entry.entry_id, entry.operation, rejection.reason)
         self._report()
@@ -283,23 +238,20 @@ class Outbox:
 
     def dead_letters(self, tenant: Tenant | None = None) -> tuple[Entry, ...]:
         """Return the dead letters of one tenant, or of all, oldest first."""
-        accounts = self._accounts.values() if tenant is None else [self._accounts.get(tenant.name, _Account())]
-        dead = (entry for account in accounts for entry in account.dead.values())
-        return tuple(sorted(dead, key=lambda entry: entry.sequence))
+        return tuple(self._accounts.dead_letters(tenant))
 
     async def replay(self, tenant: Tenant, entry_id: str) -> Entry:
         """Put a dead letter back among the pending entries, behind others of its memories."""
         dead = self._dead_letter(tenant, entry_id)
         entry = replace(dead, state=EntryState.PENDING, attempts=0, rejection=None)
-        self._unlist_dead(self._account(tenant), dead)
+        # Off the list first, so that it is not replayed twice.
+        self._accounts.remove(dead)
         try:
             await self._file.remark(entry)
         except BaseException:
-            self._list_dead(self._account(tenant), dead)
+            self._accounts.put(dead)
             raise
-        account = self._account(tenant)
-        account.by_request[entry.request_id] = entry
-        self._list_pending(account, entry)
+        self._accounts.put(entry)
         self._report()
         if self.ordering.add(entry):
             self.on_ready(entry)
@@ -308,17 +260,13 @@ class Outbox:
     async def discard(self, tenant: Tenant, entry_id: str) -> Entry:
         """Drop a dead letter for good and return it."""
         dead = self._dead_letter(tenant, entry_id)
-        account = self._account(tenant)
-        self._unlist_dead(account, dead)
-        account.by_request.pop(dead.request_id, None)
-        account.depth.payload_bytes -= dead.size
+        self._accounts.remove(dead)
         self._report()
         await self._file.discard(dead)
         return dead
 
     def _dead_letter(self, tenant: Tenant, entry_id: str) -> Entry:
-        account = self._accounts.get(tenant.name)
-        dead = account.dead.get(entry_id) if account else None
+        dead = self._accounts.of(tenant).dead.get(entry_id)
         if dead is None:
             raise DeadLetterNotFoundError(entry_id=entry_id)
         return dead
@@ -334,15 +282,9 @@ class Outbox:
         if epoch <= self.epoch(tenant):
             return 0
         self._epochs[tenant.name] = epoch
-        account = self._account(tenant)
-        erased = [entry for entry in (*account.pending.values(), *account.dead.values()) if entry.epoch < epoch]
+        erased = [entry for entry in self._accounts.of(tenant).entries() if entry.epoch < epoch]
         for entry in erased:
-            if entry.state is EntryState.DEAD:
-                self._unlist_dead(account, entry)
-                account.by_request.pop(entry.request_id, None)
-                account.depth.payload_bytes -= entry.size
-            else:
-                self._forget(entry)
+            self._forget(entry)
             self.on_gone(entry)
         self._report()
         # Appends that are under way stand before this in the writer's line, so it drops them too.
@@ -351,48 +293,14 @@ class Outbox:
 
     # --- bookkeeping --------------------------------------------------------------------------
 
-    def _account(self, tenant: Tenant) -> _Account:
-        account = self._accounts.get(tenant.name)
-        if account is None:
-            account = self._accounts[tenant.name] = _Account()
-        return account
-
-    def _list_pending(self, account: _Account, entry: Entry) -> None:
-        account.pending[entry.sequence] = entry
-        account.depth.pending += 1
-        self._pending += 1
-        if account.depth.pending >= self.bounds.warn_rows and not account.warned:
-            account.warned = True
-            log.warning("a tenant has %d writes waiting for the memory server", account.depth.pending)
-
-    def _unlist_pending(self, account: _Account, entry: Entry) -> None:
-        del account.pending[entry.sequence]
-        account.depth.pending -= 1
-        self._pending -= 1
-        account.warned = account.warned and account.depth.pending * 2 > self.bounds.warn_rows
-        self._cached -= len(self._payloads.pop(entry.sequence, b""))
-
-    def _list_dead(self, account: _Account, entry: Entry) -> None:
-        account.dead[entry.entry_id] = entry
-        account.depth.dead += 1
-        self._dead += 1
-
-    def _unlist_dead(self, account: _Account, entry: Entry) -> None:
-        del account.dead[entry.entry_id]
-        account.depth.dead -= 1
-        self._dead -= 1
-
     def _forget(self, entry: Entry) -> None:
-        """Take a pending entry out of every index."""
-        if entry not in self.ordering:
-            return
-        account = self._account(entry.tenant)
-        self._unlist_pending(account, entry)
-        account.depth.payload_bytes -= entry.size
-        account.by_request.pop(entry.request_id, None)
+        """Take an entry out of every index."""
+        self._accounts.remove(entry)
+        self._uncache(entry)
         self._tell_ready(self.ordering.remove(entry))
-        if not account.by_request:
-            del self._accounts[entry.tenant.name]
+
+    def _uncache(self, entry: Entry) -> None:
+        self._cached -= len(self._payloads.pop(entry.sequence, b""))
 
     def _tell_ready(self, ready: list[Entry]) -> None:
         for entry in ready:
@@ -401,7 +309,7 @@ class Outbox:
                 self.on_ready(entry)
 
     def _report(self) -> None:
-        self._metrics.outbox_changed(self._pending, self._dead)
+        self._metrics.outbox_changed(self._accounts.pending, self._accounts.dead)
 
 
 def _canonical(draft: Draft) -> bytes:

@@ -21,18 +21,11 @@ class InMemorySessions:
         self.failure: Exception | None = None
         """Raised by every durable write while set."""
 
-    async def load(self, most_sessions: int, most_bytes: int) -> SessionContents:
-        """Return the names of all sessions and the states of those used last, as many as fit."""
+    async def load(self) -> SessionContents:
+        """Return the names of all sessions, and the rules."""
         names = sorted(self._heads, key=lambda name: (-self._heads[name].touched_s, name.tenant.name, name.session_id))
-        loaded = []
-        for name in names[:most_sessions]:
-            state = self._state(name)
-            most_bytes -= sum(len(item.vector) + len(item.text) for item in state.items)
-            if most_bytes < 0:
-                break
-            loaded.append((name, state))
         rules = sorted(self._rules.items(), key=lambda item: item[0].name)
-        return SessionContents(tuple(names), tuple(loaded), tuple(rules))
+        return SessionContents(tuple(names), tuple(rules))
 
     async def session(self, tenant: Tenant, session_id: str) -> SessionState | None:
         """Return one session, or None."""

@@ -26,31 +26,25 @@ class SqliteSessions:
         self._file = file
         self._writer = file.writer
 
-    async def load(self, most_sessions: int, most_bytes: int) -> SessionContents:
-        """Return the names of all sessions and the states of those used last, as many as fit."""
+    async def load(self) -> SessionContents:
+        """Return the names of all sessions, and the rules."""
 
         def step(connection: sqlite3.Connection) -> SessionContents:
-            names = [
+            names = tuple(
                 SessionName(admin_tenant(tenant, reason=_REASON), session)
                 for tenant, session in connection.execute(sql("sessions"))
-            ]
-            loaded: list[tuple[SessionName, SessionState]] = []
-            room = most_bytes
-            for name in names[:most_sessions]:
-                state, size = _session(connection, self._file.keyring, name.tenant.name, name.session_id)
-                room -= size
-                if state is None or room < 0:
-                    break
-                loaded.append((name, state))
-            rules = [(admin_tenant(tenant, reason=_REASON), text) for tenant, text in connection.execute(sql("rules"))]
-            return SessionContents(tuple(names), tuple(loaded), tuple(rules))
+            )
+            rules = tuple(
+                (admin_tenant(tenant, reason=_REASON), text) for tenant, text in connection.execute(sql("rules"))
+            )
+            return SessionContents(names, rules)
 
         return await self._writer.run(step)
 
     async def session(self, tenant: Tenant, session_id: str) -> SessionState | None:
         """Return one session, or None."""
         return await self._writer.run(
-            lambda connection: _session(connection, self._file.keyring, tenant.name, session_id)[0]
+            lambda connection: _session(connection, self._file.keyring, tenant.name, session_id)
         )
 
     def save(self, tenant: Tenant, change: SessionState, emptied: Sequence[int]) -> asyncio.Future[None]:
@@ -118,19 +112,19 @@ def _doing(*statements: tuple[str, tuple[str, ...]]) -> Callable[[sqlite3.Connec
     return step
 
 
-def _session(
-    connection: sqlite3.Connection, keys: Keyring, tenant: str, session: str
-) -> tuple[SessionState | None, int]:
+def _session(connection: sqlite3.Connection, keys: Keyring, tenant: str, session: str) -> SessionState | None:
     head = connection.execute(sql("session"), (tenant, session)).fetchone()
     if head is None:
-        return None, 0
-    items = []
-    size = 0
-    for slot, salience, salience_s, long_term_id, key_id, body in connection.execute(sql("items"), (tenant, session)):
-        size += len(body)
-        plain = keys.unseal(key_id, body, item_place(tenant, session, slot))
-        items.append(_unpacked(plain, slot, salience, salience_s, long_term_id))
-    return SessionState(session, head[0], head[1], tuple(items)), size
+        return None
+    items = tuple(
+        _unpacked(
+            keys.unseal(key_id, body, item_place(tenant, session, slot)), slot, salience, salience_s, long_term_id
+        )
+        for slot, salience, salience_s, long_term_id, key_id, body in connection.execute(
+            sql("items"), (tenant, session)
+        )
+    )
+    return SessionState(session, head[0], head[1], items)
 
 
 def _packed(item: StoredItem) -> bytes:

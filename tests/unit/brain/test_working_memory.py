@@ -380,20 +380,20 @@ async def test_sessions_beyond_the_bounds_leave_memory_and_come_back_when_touche
         for number in range(10):
             clock.advance(1)
             await working.observe(ALICE, f"s{number}", [seen(axis(number)), seen(axis(number + 1))])
-        assert len(working._sessions) == 3
+        assert working.held[0] == 3
         await working.recall(ALICE, "s9", axis(9))
         expected = {f"s{n}": [f"i{2 * n + 1}", f"i{2 * n + 2}"] for n in range(10)}
         assert {session: await ids(working, session) for session in expected} == expected
-        assert len(working._sessions) == 3
+        assert working.held[0] == 3
 
 
 async def test_bytes_of_sessions_are_bounded(file: InMemorySessions, clock: ManualClock) -> None:
     working = memory_on(file, clock, most_bytes=20_000)
     for number in range(10):
         await working.observe(ALICE, f"s{number}", [seen(axis(0), text="x" * 5_000)])
-    assert working._bytes <= 20_000
-    assert 2 <= len(working._sessions) <= 3
-    assert working._bytes == sum(session.slots.nbytes for session in working._sessions.values())
+    sessions, held_bytes = working.held
+    assert 2 <= sessions <= 3
+    assert 5_000 * sessions < held_bytes <= 20_000
 
 
 async def test_a_spilled_session_that_many_touch_at_once_is_read_once(

@@ -1,0 +1,271 @@
+"""Which sessions are in memory, and that what they promise is on the disk.
+
+Sessions beyond the bounds leave memory, least recently used first, and come back from the file when they are touched;
+one that is not on the file is asked for at the mirror, where another brain may have left it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from brain_server.domain.item import SessionState
+from brain_server.domain.salience import WorkingRules
+from brain_server.domain.session import Session, compacted
+from brain_server.ports import Clock, SessionFile, SessionMirror, SessionName, WorkingMetrics
+from soma_contract.errors import SessionNotFoundError, SomaError
+from soma_contract.tenant import Tenant
+
+log = logging.getLogger(__name__)
+
+_LOADED_AT_ONCE = 32
+_REMEMBERED_ABSENCES = 10_000
+
+
+class SessionKeeper:
+    """Sessions by name, bounded in number and bytes."""
+
+    def __init__(
+        self,
+        file: SessionFile,
+        mirror: SessionMirror | None,
+        clock: Clock,
+        metrics: WorkingMetrics,
+        *,
+        default_rules: WorkingRules,
+        most_sessions: int,
+        most_bytes: int,
+        most_wide: int,
+    ) -> None:
+        self.file = file
+        self.rules: dict[Tenant, WorkingRules] = {}
+        self.hot: set[SessionName] = set()
+        """Sessions that a tick matters to."""
+        self.to_mirror: OrderedDict[SessionName, None] = OrderedDict()
+        """Sessions that changed since their last snapshot."""
+        self.bytes_held = 0
+        self._default_rules = default_rules
+        self._mirror = mirror
+        self._clock = clock
+        self._metrics = metrics
+        self._most_sessions = most_sessions
+        self._most_bytes = most_bytes
+        self._most_wide = most_wide
+        self._sessions: OrderedDict[SessionName, Session] = OrderedDict()
+        self._sizes: dict[SessionName, int] = {}
+        self._wide: OrderedDict[SessionName, None] = OrderedDict()
+        self._used: set[SessionName] = set()
+        self._on_file: set[SessionName] = set()
+        self._absent: OrderedDict[SessionName, None] = OrderedDict()
+        self._loading: dict[SessionName, asyncio.Future[None]] = {}
+        # Monotonic within this process, anchored to the wall clock once: decay never runs backwards.
+        self._anchor_s = clock.now().timestamp() - clock.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def now_s(self) -> float:
+        """Return Unix seconds that never go back."""
+        return self._anchor_s + self._clock.monotonic()
+
+    def rules_of(self, tenant: Tenant) -> WorkingRules:
+        """Return how a tenant's working memory behaves."""
+        return self.rules.get(tenant, self._default_rules)
+
+    async def load(self, names: tuple[SessionName, ...]) -> int:
+        """Bring back sessions of the file, given with the last used first, as many as fit; return how many."""
+        self._on_file.update(names)
+        wanted = names[: self._most_sessions]
+        for start in range(0, len(wanted), _LOADED_AT_ONCE):
+            some = wanted[start : start + _LOADED_AT_ONCE]
+            states = await asyncio.gather(*(self.file.session(name.tenant, name.session_id) for name in some))
+            for name, state in zip(some, states, strict=True):
+                if state is None:
+                    continue
+                session = Session.restored(state, self.rules_of(name.tenant))
+                if self.bytes_held + session.slots.nbytes > self._most_bytes:
+                    return len(self._sessions)
+                self.keep(name, session)
+                # The last used is to be the last to leave.
+                self._sessions.move_to_end(name, last=False)
+        return len(self._sessions)
+
+    # --- finding ----------------------------------------------------------------------------------
+
+    async def touch(self, name: SessionName) -> Session | None:
+        """Return a session as the one used last, from memory, the file or the mirror, or None."""
+        while loading := self._loading.get(name):
+            # Whatever comes of it, look again: whoever began it may have been cancelled.
+            await asyncio.wait([loading])
+        session = self._sessions.get(name)
+        if session is not None:
+            self._sessions.move_to_end(name)
+            return session
+        if name not in self._on_file and (self._mirror is None or name in self._absent):
+            return None
+        loading = self._loading[name] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._fetch(name)
+        finally:
+            del self._loading[name]
+            loading.set_result(None)
+
+    async def existing(self, name: SessionName) -> Session:
+        """Return a session as the one used last; raises SessionNotFoundError."""
+        session = await self.touch(name)
+        if session is None:
+            raise SessionNotFoundError(session_id=name.session_id)
+        return session
+
+    def held_of(self, tenant: Tenant) -> Iterator[tuple[SessionName, Session]]:
+        """Yield the sessions of a tenant that are in memory."""
+        return iter([(name, session) for name, session in self._sessions.items() if name.tenant == tenant])
+
+    def held(self, name: SessionName) -> Session | None:
+        """Return a session if it is in memory; that is no use of it."""
+        return self._sessions.get(name)
+
+    async def _fetch(self, name: SessionName) -> Session | None:
+        if name in self._on_file:
+            state = await self.file.session(name.tenant, name.session_id)
+            if state is not None:
+                return self.keep(name, Session.restored(state, self.rules_of(name.tenant)))
+        elif self._mirror is not None:
+            try:
+                state = await self._mirror.fetch(name.tenant, name.session_id)
+            except SomaError as error:
+                log.warning("a session could not be looked up at the memory server: %s", error.reason)
+                return None
+            if state is not None and (state.items or state.last_sequence):
+                return await self.adopt(name, state)
+        self._absent[name] = None
+        if len(self._absent) > _REMEMBERED_ABSENCES:
+            self._absent.popitem(last=False)
+        return None
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def keep(self, name: SessionName, session: Session) -> Session:
+        """Put a session in memory, as the one used last."""
+        self._sessions[name] = session
+        self._sessions.move_to_end(name)
+        self._absent.pop(name, None)
+        if session.is_hot(self.now_s()):
+            self.hot.add(name)
+        self.resized(name, session)
+        return session
+
+    async def adopt(self, name: SessionName, state: SessionState) -> Session:
+        """Take over a session that another brain wrote down, in place of what is here."""
+        self.drop(name)
+        await self.file.drop_session(name.tenant, name.session_id)
+        session = Session.restored(compacted(state), self.rules_of(name.tenant))
+        session.slots.changed.update(session.slots.by_id.values())
+        self.keep(name, session)
+        await self.save(name, session)
+        self.to_mirror.pop(name, None)
+        return session
+
+    def used(self, name: SessionName, session: Session) -> None:
+        """Take in that a session was used: its saliences changed, perhaps its items."""
+        self._used.add(name)
+        self.to_mirror[name] = None
+        self._wide[name] = None
+        self._wide.move_to_end(name)
+        while len(self._wide) > self._most_wide:
+            oldest = self._sessions.get(self._wide.popitem(last=False)[0])
+            if oldest is not None:
+                oldest.slots.narrow()
+        if session.is_hot(self.now_s()):
+            self.hot.add(name)
+        self.resized(name, session)
+
+    def resized(self, name: SessionName, session: Session) -> None:
+        """Take in a session's size; drop others from memory if the bounds ask for it."""
+        size = session.slots.nbytes
+        self.bytes_held += size - self._sizes.get(name, 0)
+        self._sizes[name] = size
+        for other in [*self._sessions] if self._is_over() else ():
+            if not self._is_over():
+                break
+            spilled = self._sessions[other]
+            # What could not be written down yet must not be dropped.
+            if other != name and not spilled.slots.changed and not spilled.slots.emptied:
+                self._flush(other, spilled)
+                self.drop(other)
+        self._metrics.wm_held(len(self._sessions), self.bytes_held)
+
+    def drop(self, name: SessionName) -> None:
+        """Remove a session from memory."""
+        self._sessions.pop(name, None)
+        self.bytes_held -= self._sizes.pop(name, 0)
+        self._wide.pop(name, None)
+        self.hot.discard(name)
+        self._used.discard(name)
+
+    def forget(self, name: SessionName) -> None:
+        """Remove a session from memory for good: its rows are being removed too."""
+        self.drop(name)
+        self._on_file.discard(name)
+
+    def forget_tenant(self, tenant: Tenant) -> None:
+        """Remove every session of a tenant for good."""
+        for name in [name for name in (*self._on_file, *self._sessions) if name.tenant == tenant]:
+            self.forget(name)
+            self.to_mirror.pop(name, None)
+        self.rules.pop(tenant, None)
+
+    def _is_over(self) -> bool:
+        return self.bytes_held > self._most_bytes or len(self._sessions) > self._most_sessions
+
+    # --- writing down -----------------------------------------------------------------------------
+
+    async def save(self, name: SessionName, session: Session) -> None:
+        """Write down what changed and wait for the fsync; what fails stays to be written with the next change."""
+        slots = session.slots
+        changed, emptied = sorted(slots.changed), sorted(slots.emptied)
+        change = SessionState(name.session_id, session.last_sequence, session.touched_s, tuple(slots.stored(changed)))
+        slots.used.difference_update(changed)
+        slots.changed.clear()
+        slots.emptied.clear()
+        self.to_mirror[name] = None
+        try:
+            await asyncio.shield(self.file.save(name.tenant, change, emptied))
+        except SomaError:
+            slots.changed.update(slot for slot in changed if slots.held[slot] is not None)
+            slots.emptied.update(slot for slot in emptied if slots.held[slot] is None)
+            raise
+        self._on_file.add(name)
+
+    def flush(self) -> None:
+        """Write down the uses of all sessions soon."""
+        for name in self._used:
+            if session := self._sessions.get(name):
+                self._flush(name, session)
+        self._used.clear()
+
+    async def mirror_changed(self, most: int) -> None:
+        """Hand snapshots of changed sessions to the mirror, oldest change first, until it refuses."""
+        if self._mirror is None:
+            self.to_mirror.clear()
+            return
+        for _ in range(min(most, len(self.to_mirror))):
+            name, _none = self.to_mirror.popitem(last=False)
+            session = self._sessions.get(name)
+            state = session.state() if session is not None else None
+            if state is None and name in self._on_file:
+                state = await self.file.session(name.tenant, name.session_id)
+            try:
+                # A closed session leaves an empty snapshot behind.
+                await self._mirror.put(name.tenant, state or SessionState(name.session_id, 0, self.now_s(), ()))
+            except SomaError:
+                self.to_mirror[name] = None
+                return
+
+    def _flush(self, name: SessionName, session: Session) -> None:
+        used = sorted(session.slots.used - session.slots.changed)
+        if used:
+            self.file.save_salience(name.tenant, name.session_id, session.slots.stored_salience(used))
+        session.slots.used.clear()
