@@ -19,7 +19,7 @@ from soma_contract.errors import (
     VersionMismatchError,
 )
 from soma_contract.ids import keyed_memory_id, new_memory_id
-from soma_contract.memory import Forget, Kind, Memory, Origin, Provenance, Target, Update, Vector, View
+from soma_contract.memory import Command, Forget, Kind, Memory, Origin, Provenance, Target, Update, Vector, View
 from soma_contract.tenant import Tenant
 from tests.conformance.truth_stores import (
     Truth,
@@ -129,7 +129,7 @@ async def test_if_match_lets_only_the_named_version_be_replaced(truth: Truth, te
 
 
 async def test_a_repeated_request_gets_the_first_answer(truth: Truth, tenant: Tenant) -> None:
-    commands = [
+    commands: list[Command] = [
         remember("tea", key="drink", request_id="r-1"),
         Update(Target(key="drink"), Memory(importance=0.5), ("importance",), request_id="r-2"),
         Forget(Target(key="drink"), request_id="r-3"),
@@ -168,9 +168,9 @@ async def test_a_repetition_within_one_call_is_answered_once(truth: Truth, tenan
         Update(Target(key="drink"), Memory(text="tea"), ("text",), request_id="r-1"),
     ],
 )
-async def test_a_request_id_is_refused_for_another_request(truth: Truth, tenant: Tenant, other: object) -> None:
+async def test_a_request_id_is_refused_for_another_request(truth: Truth, tenant: Tenant, other: Command) -> None:
     await stored(truth, tenant, remember("tea", key="drink", request_id="r-1"))
-    (refused,) = await truth.journal.write(tenant, [other])  # type: ignore[list-item]
+    (refused,) = await truth.journal.write(tenant, [other])
     assert isinstance(refused, RequestIdReusedError)
     assert 1 == await truth.journal.revision(tenant)
 
@@ -457,7 +457,7 @@ async def test_commands_of_a_call_are_answered_each_for_itself(truth: Truth, ten
 
 async def test_an_atomic_call_with_a_refusal_leaves_nothing_behind(truth: Truth, tenant: Tenant) -> None:
     await stored(truth, tenant, remember("old", key="a"))
-    commands = [
+    commands: list[Command] = [
         remember("new", key="a", request_id="r-1"),
         remember("b", key="b"),
         Forget(Target(key="none")),

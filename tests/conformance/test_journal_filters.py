@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory_server.ports import Listing
 from soma_contract.filters import (
+    EVERYTHING,
     AllOf,
     AnyOf,
     Comparison,
@@ -138,16 +140,15 @@ def _memories() -> list[Memory]:
 
 
 TENANT = admin_tenant("filters", reason="tests")
-_written: dict[int, list[Memory]] = {}
 
 
 async def _population(truth: Truth, tenant: Tenant) -> list[Memory]:
     """The memories, written once for each store."""
-    known = id(truth.journal)
-    if known not in _written:
-        commands = [remember(**{name: getattr(one, name) for name in Memory.__slots__[1:]}) for one in _memories()]
-        _written[known] = await stored(truth, tenant, *commands)
-    return _written[known]
+    page = await truth.journal.list_memories(tenant, Listing(EVERYTHING, 1_000))
+    if page.memories:
+        return list(page.memories)
+    commands = [remember(**{name: getattr(one, name) for name in Memory.__slots__[1:]}) for one in _memories()]
+    return await stored(truth, tenant, *commands)
 
 
 @settings(

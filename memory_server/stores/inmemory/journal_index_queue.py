@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from memory_server.ports import Collection, IndexJob, IndexLag, StoredVectors
@@ -22,6 +23,7 @@ class InMemoryIndexQueue:
 
     truth: InMemoryTruth
     prefix: str = "soma_memories"
+    served: Counter[str] = field(default_factory=Counter)
 
     async def claim(self, *, limit: int, lease_s: float, profile: str = "") -> list[IndexJob]:
         """Claim due jobs in turn from all tenants, the oldest of each; one that failed often comes alone."""
@@ -35,7 +37,9 @@ class InMemoryIndexQueue:
             for name, rows in self.truth.tenants.items()
         }
         ranked = sorted(
-            (turn, name, memory_id) for name, jobs in due.items() for turn, (_, memory_id) in enumerate(jobs)
+            (turn, name, memory_id)
+            for name, jobs in due.items()
+            for turn, (_, memory_id) in enumerate(jobs, start=self.served[name])
         )
         chosen = [(name, memory_id) for _, name, memory_id in ranked[:limit]]
         if not chosen:
@@ -45,6 +49,7 @@ class InMemoryIndexQueue:
                 for memory_id, job in rows.jobs.items()
                 if job.due_at is not None and job.due_at <= now
             ][:1]
+        self.served.update(name for name, _ in chosen)
         return [self._claimed(name, memory_id, now, lease_s, lease, profile) for name, memory_id in chosen]
 
     def _claimed(self, name: str, memory_id: str, now: datetime, lease_s: float, lease: str, profile: str) -> IndexJob:

@@ -68,6 +68,9 @@ class Collections:
         """Declare a collection lost; its rows are queued again bit by bit."""
         async with self.transactions.worker() as connection:
             row = await connection.fetchrow(sql.query("new_epoch"), collection.name, collection.epoch)
+            if row is None:
+                # A statement of its own: it has to see what the other's transaction wrote while this one waited.
+                row = await connection.fetchrow(sql.query("get_collection"), collection.name)
         return _collection(row)
 
     async def requeue(self) -> int:
