@@ -17,6 +17,8 @@ from tests.unit.brain.virtual_time import START
 class MemoryServer:
     """Applies each request id once, as the real one does; loses replies, is slow and goes away when told."""
 
+    remembers_requests = True
+
     def __init__(self, rng: Random | None = None) -> None:
         self.rng = rng or Random(0)
         self.applied: list[Entry] = []
@@ -54,7 +56,7 @@ class MemoryServer:
         error = self.refuses(entry)
         if error is not None:
             raise error
-        if (name := (entry.tenant.name, entry.request_id)) not in self.seen:
+        if (name := (entry.tenant.name, entry.request_id)) not in self.seen or not self.remembers_requests:
             self.seen.add(name)
             self.applied.append(entry)
         await asyncio.sleep(self.latency_s(entry) / 2)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brain_server.domain.entry import EntryState
-from brain_server.domain.retrying import MAX_AGE_S
+from brain_server.domain import ordering as ordering_module
+from brain_server.domain.entry import Entry, EntryState
+from brain_server.domain.ordering import Ordering
+from brain_server.domain.retrying import MAX_AGE_S, Fate
+from brain_server.gateway import delivery as delivery_module
 from brain_server.gateway.delivery import Delivery, Queued, Stored
 from brain_server.gateway.outbox import Outbox, OutboxBounds
 from brain_server.stores.inmemory.entries import InMemoryOutbox
@@ -463,50 +467,114 @@ def test_the_pending_writes_of_a_memory_can_be_looked_up() -> None:
     run_virtually(story())
 
 
+async def history(seed: int) -> None:
+    """Writes, links, lost requests, lost replies, outages, brain restarts: the end must always be the same."""
+    rng = Random(seed)
+    server = MemoryServer(rng)
+    server.latency_s = lambda entry: rng.choice((0.001, 0.01, 0.3, 3.0))
+    server.loses_requests = rng.choice((0.0, 0.1, 0.5))
+    server.loses_replies = rng.choice((0.0, 0.1, 0.5))
+    file = InMemoryOutbox()
+    acknowledged: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    number = 0
+    memories = [f"m{n}" for n in range(rng.choice((2, 5, 30)))]
+
+    async def write(delivery: Delivery, who: int, number: int) -> None:
+        touched = rng.sample(memories, rng.choice((1, 1, 1, 2)))
+        name = tenant(f"t{who}")
+        each = draft(number, *touched)
+        acknowledged[name.name].append((each.request_id, *touched))
+        await delivery.submit(name, each, deadline_s=rng.choice((0.06, 0.5, 5.0)))
+
+    for _ in range(rng.choice((1, 2, 4))):
+        places = rng.choice((1, 4, 64))
+        async with delivering(server, file, most_in_flight=places) as delivery, asyncio.TaskGroup() as tasks:
+            for _ in range(rng.choice((5, 40))):
+                number += 1
+                tasks.create_task(write(delivery, rng.randrange(3), number))
+                if rng.random() < 0.3:
+                    await asyncio.sleep(rng.choice((0.01, 1.0, 40.0)))
+                server.down = rng.random() < 0.3
+    server.down = False
+    server.loses_requests = server.loses_replies = 0.0
+    async with delivering(server, file) as delivery:
+        assert await delivery.drain(600.0)
+        assert delivery.outbox.depth().dead == 0
+
+    assert max(Counter((e.tenant.name, e.request_id) for e in server.applied).values()) == 1
+    for name, writes in acknowledged.items():
+        arrived = server.requests(tenant(name))
+        assert sorted(arrived) == sorted(request for request, *_ in writes)
+        for memory_id in memories:
+            expected = [request for request, *touched in writes if memory_id in touched]
+            assert [request for request in arrived if request in set(expected)] == expected
+
+
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
 def test_under_losses_outages_and_restarts_each_write_arrives_once_and_in_order(seed: int) -> None:
-    """Writes, links, lost requests, lost replies, outages, brain restarts: the end is always the same."""
+    run_virtually(history(seed))
 
-    async def story() -> None:
-        rng = Random(seed)
-        server = MemoryServer(rng)
-        server.latency_s = lambda entry: rng.choice((0.001, 0.01, 0.3, 3.0))
-        server.loses_requests = rng.choice((0.0, 0.1, 0.5))
-        server.loses_replies = rng.choice((0.0, 0.1, 0.5))
-        file = InMemoryOutbox()
-        acknowledged: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        number = 0
-        memories = [f"m{n}" for n in range(rng.choice((2, 5, 30)))]
 
-        async def write(delivery: Delivery, who: int, number: int) -> None:
-            touched = rng.sample(memories, rng.choice((1, 1, 1, 2)))
-            name = tenant(f"t{who}")
-            each = draft(number, *touched)
-            acknowledged[name.name].append((each.request_id, *touched))
-            await delivery.submit(name, each, deadline_s=rng.choice((0.06, 0.5, 5.0)))
+def sends_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Ordering.add
 
-        for _ in range(rng.choice((1, 2, 4))):
-            places = rng.choice((1, 4, 64))
-            async with delivering(server, file, most_in_flight=places) as delivery, asyncio.TaskGroup() as tasks:
-                for _ in range(rng.choice((5, 40))):
-                    number += 1
-                    tasks.create_task(write(delivery, rng.randrange(3), number))
-                    if rng.random() < 0.3:
-                        await asyncio.sleep(rng.choice((0.01, 1.0, 40.0)))
-                    server.down = rng.random() < 0.3
-        server.down = False
-        server.loses_requests = server.loses_replies = 0.0
-        async with delivering(server, file) as delivery:
-            assert await delivery.drain(600.0)
-            assert delivery.outbox.depth().dead == 0
+    def add(ordering: Ordering, entry: Entry) -> bool:
+        original(ordering, entry)
+        ordering._behind[entry.sequence] = 0
+        return True
 
-        assert max(Counter((e.tenant.name, e.request_id) for e in server.applied).values()) == 1
-        for name, writes in acknowledged.items():
-            arrived = server.requests(tenant(name))
-            assert sorted(arrived) == sorted(request for request, *_ in writes)
-            for memory_id in memories:
-                expected = [request for request, *touched in writes if memory_id in touched]
-                assert [request for request in arrived if request in set(expected)] == expected
+    monkeypatch.setattr(Ordering, "add", add)
+    monkeypatch.setattr(Ordering, "remove", forget)
 
-    run_virtually(story())
+
+def forget(ordering: Ordering, entry: Entry) -> list[Entry]:
+    ordering._behind.pop(entry.sequence, None)
+    ordering._entries.pop(entry.sequence, None)
+    return []
+
+
+def looks_at_one_end_of_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering_module, "_keys", lambda entry: [(entry.tenant.name, entry.touched[0])])
+
+
+def counts_an_outage_as_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_module, "fate_of", lambda error: Fate.SUSPECT)
+    monkeypatch.setattr(Delivery, "_suspect", lambda delivery, entry: replace(entry, attempts=entry.attempts + 5))
+
+
+def settles_before_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Delivery._start
+
+    def start(delivery: Delivery, entry: Entry, *, live: bool) -> None:
+        delivery.outbox._file.settle(entry)
+        original(delivery, entry, live=live)
+
+    monkeypatch.setattr(Delivery, "_start", start)
+
+
+def server_applies_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryServer, "remembers_requests", False)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        sends_whatever_is_there,
+        looks_at_one_end_of_a_link,
+        counts_an_outage_as_attempts,
+        settles_before_it_is_stored,
+        server_applies_twice,
+    ],
+)
+def test_the_histories_convict_a_faulty_delivery(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+
+    def play_many() -> None:
+        for seed in range(60):
+            run_virtually(history(seed))
+
+    with pytest.raises(AssertionError):
+        play_many()
