@@ -132,13 +132,12 @@ class MilvusIndex:
         embedded = await self._embedded()
         async with self._writers[collection.name]:
             for batch in self._batches(accepted):
-                request = schema.upsertion(name, batch, collection.dimension, embedded=embedded)
-                try:
-                    await self._write("Upsert", request)
-                except RefusedError as error:
-                    raise RowsRefusedError(
-                        {(row.tenant.name, row.memory.memory_id): str(error) for row in batch}
-                    ) from error
+                # Replacing costs the embedded engine a pass over the whole collection, inserting does not.
+                held = await self._held(name, batch) if embedded else None
+                for replacing in (True, False):
+                    rows = [row for row in batch if (held is None or _key(row) in held) is replacing]
+                    if rows:
+                        await self._write_rows(name, rows, collection.dimension, embedded, replacing)
                 # A large request is built and sent in one go; let others have the loop in between.
                 await asyncio.sleep(0)
 
@@ -197,9 +196,9 @@ class MilvusIndex:
         name = schema.physical_name(collection, self._analysis)
 
         async def run(column: str, request: Any) -> None:
-            left_s = max(ends_at - asyncio.get_running_loop().time(), 0.001)
             try:
-                answers[column] = hits(await self._loaded.call(name, "Search", request, left_s), tenant)
+                answer = await self._loaded.search(name, request, ends_at)
+                answers[column] = hits(answer, tenant)
             except (ComponentUnavailableError, CollectionLostError, RefusedError) as error:
                 failures[column] = error
 
@@ -253,6 +252,24 @@ class MilvusIndex:
         found = (schema.epoch_of(name, base) for name in answer.collection_names)
         return sorted(epoch for epoch in found if epoch is not None)
 
+    async def _held(self, name: str, rows: Sequence[IndexRow]) -> set[str]:
+        """Which of the rows' keys are in the collection."""
+        request = milvus_pb2.QueryRequest(
+            collection_name=name, expr=f"pk in {quoted_list([_key(row) for row in rows])}", output_fields=["pk"]
+        )
+        answer = await self._write("Query", request)
+        return {key for field in answer.fields_data for key in field.scalars.string_data.data}
+
+    async def _write_rows(
+        self, name: str, rows: Sequence[IndexRow], dimension: int, embedded: bool, replacing: bool
+    ) -> None:
+        request = schema.writing(name, rows, dimension, embedded=embedded, replacing=replacing)
+        try:
+            await self._write("Upsert" if replacing else "Insert", request)
+        except RefusedError as error:
+            reasons = {(row.tenant.name, row.memory.memory_id): str(error) for row in rows}
+            raise RowsRefusedError(reasons) from error
+
     def _batches(self, rows: Sequence[IndexRow]) -> Iterator[list[IndexRow]]:
         batch: list[IndexRow] = []
         size = 0
@@ -273,6 +290,10 @@ def _reason(error: Exception) -> str:
         _log.error("a search was refused by the index, code %d", error.code)
         return "refused"
     return "late" if isinstance(error, LateError) else "unavailable"
+
+
+def _key(row: IndexRow) -> str:
+    return row_key(row.tenant.name, row.memory.memory_id)
 
 
 def _split(key: str) -> tuple[str, str]:

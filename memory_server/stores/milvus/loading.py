@@ -8,9 +8,18 @@ from typing import Any
 
 from memory_server.ports import CollectionLostError
 from memory_server.stores.milvus.messages import common_pb2, milvus_pb2
-from memory_server.stores.milvus.wire import COMPONENT, LateError, MilvusWire, NotLoadedError, RefusedError
+from memory_server.stores.milvus.wire import (
+    COMPONENT,
+    EXECUTION_FAILED,
+    LateError,
+    MilvusWire,
+    NotLoadedError,
+    RefusedError,
+)
 
 _LOAD_POLL_S = 0.05
+_FIRST_ROWS_TRIES = 5
+_FIRST_ROWS_S = 0.02
 
 
 class LoadedCollections:
@@ -48,6 +57,21 @@ class LoadedCollections:
             return await self._wire.call(method, request, timeout_s=left_s)
         except NotLoadedError as error:
             raise LateError("The vector index is still loading the collection.", component=COMPONENT) from error
+
+    async def search(self, name: str, request: Any, ends_at: float) -> Any:
+        """Search, again where the first rows of an empty collection are just arriving.
+
+        The embedded engine then computes BM25 from half-updated statistics and refuses the NaN it gets.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(_FIRST_ROWS_TRIES):
+            try:
+                return await self.call(name, "Search", request, max(ends_at - loop.time(), 0.001))
+            except RefusedError as error:
+                if error.code != EXECUTION_FAILED or loop.time() + _FIRST_ROWS_S > ends_at:
+                    raise
+            await asyncio.sleep(_FIRST_ROWS_S)
+        return await self.call(name, "Search", request, max(ends_at - loop.time(), 0.001))
 
     async def touch(self, name: str, timeout_s: float) -> None:
         """Mark a collection as used, load it if this process has not, and release the longest unused."""

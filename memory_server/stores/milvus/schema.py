@@ -191,9 +191,12 @@ def index_creations(physical: str, analysis: Analysis, *, embedded: bool) -> lis
     ]
 
 
-def upsertion(physical: str, rows: Sequence[IndexRow], dimension: int, *, embedded: bool) -> milvus_pb2.UpsertRequest:
-    """Return the request that writes rows."""
-    request = milvus_pb2.UpsertRequest(collection_name=physical, num_rows=len(rows))
+def writing(
+    physical: str, rows: Sequence[IndexRow], dimension: int, *, embedded: bool, replacing: bool
+) -> milvus_pb2.UpsertRequest | milvus_pb2.InsertRequest:
+    """Return the request that writes rows, ``replacing`` those that are there."""
+    message = milvus_pb2.UpsertRequest if replacing else milvus_pb2.InsertRequest
+    request = message(collection_name=physical, num_rows=len(rows))
     for column in columns(embedded):
         data = request.fields_data.add(field_name=column.name, type=column.type)
         _fill(data.scalars, column, [column.of(row) for row in rows])

@@ -24,6 +24,7 @@ COMPONENT = "milvus"
 _DEFAULT_PORT = 19_530
 _COLLECTION_NOT_FOUND = 100
 _COLLECTION_NOT_LOADED = 101
+EXECUTION_FAILED = 2000
 _REFUSALS = (range(700, 800), range(1100, 1200), range(1700, 1800), range(2000, 2100))
 """Codes of requests that fail again when repeated: index, parameter, field and execution errors."""
 
