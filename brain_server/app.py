@@ -167,7 +167,7 @@ async def _memory_awaited(health: Health) -> None:
                 report.name == MemoryProbe.name and report.state is ComponentState.HEALTHY
                 for report in await health.refresh()
             ):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # noqa: ASYNC110 - components are asked, they do not tell
 
 
 def _tls(settings: BrainSettings) -> ServerTls | None:

@@ -13,6 +13,7 @@ from memory_server.settings import MemorySettings
 from memory_server.stores.postgres.errors import PostgresRefusedError
 from rpckit.telemetry.logs import configure_logging
 from soma_contract.embedders.factory import EmbedderSettingError
+from soma_contract.embedders.hashing import HashingRefusedError
 from soma_contract.embedders.wheel import ModelMissingError
 from soma_contract.errors import SomaError
 
@@ -26,7 +27,7 @@ def main() -> None:
         _fail(2, "\n".join(_told(problem["loc"], problem["msg"]) for problem in error.errors()))
     try:
         asyncio.run(run(settings))
-    except (EmbedderSettingError, ModelMissingError, PostgresRefusedError, ValueError) as error:
+    except (EmbedderSettingError, HashingRefusedError, ModelMissingError, PostgresRefusedError, ValueError) as error:
         _fail(2, str(error))
     except (SomaError, OSError) as error:
         _fail(3, str(error))

@@ -33,6 +33,7 @@ from memory_server.stores.inmemory.cache import NullCache
 from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
+from memory_server.stores.postgres.errors import translated
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
 from memory_server.stores.postgres.migrate import migrate
@@ -169,12 +170,7 @@ async def _build(
 
 
 async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
-    """Migrate if an owner's address is given, then connect to every store."""
-    url = settings.postgres_url.get_secret_value()
-    if settings.postgres_admin_url is not None:
-        await migrate(settings.postgres_admin_url.get_secret_value())
-    sizes = PoolSizes(settings.pool_interactive, settings.pool_indexing, settings.pool_bulk)
-    pools = await stack.enter_async_context(open_pools(url, sizes))
+    """Migrate if an owner's address is given, then connect to every store; what is only said is checked first."""
     embedder = build_embedder(
         settings.embedder,
         model=settings.embedder_model,
@@ -184,9 +180,17 @@ async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
         threads=settings.embedder_threads,
         cache_dir=settings.cache_dir,
     )
+    try:
+        address = MilvusAddress.parse(settings.milvus_address, token=settings.milvus_token.get_secret_value())
+    except ValueError as error:
+        raise ValueError(f"SOMA_MILVUS_URI: {error}") from None
+    if settings.postgres_admin_url is not None:
+        with translated("migrate"):
+            await migrate(settings.postgres_admin_url.get_secret_value())
+    sizes = PoolSizes(settings.pool_interactive, settings.pool_indexing, settings.pool_bulk)
+    pools = await stack.enter_async_context(open_pools(settings.postgres_url.get_secret_value(), sizes))
     await stack.enter_async_context(embedder)
     await check_profile(pools, embedder.profile)
-    address = MilvusAddress.parse(settings.milvus_address, token=settings.milvus_token.get_secret_value())
     index = await stack.enter_async_context(MilvusIndex(address))
     redis_url = settings.redis_url.get_secret_value()
     cache: Cache = await stack.enter_async_context(RedisCache(redis_url)) if redis_url else NullCache()

@@ -62,7 +62,9 @@ class MemorySettings(BaseSettings):
     versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
 
-    @field_validator("memory_tls_cert", "memory_tls_key", "bootstrap_key_file", "cache_dir", mode="before")
+    @field_validator(
+        "postgres_admin_url", "memory_tls_cert", "memory_tls_key", "bootstrap_key_file", "cache_dir", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
