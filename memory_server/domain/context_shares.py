@@ -9,42 +9,48 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_server.domain.late_interaction import ABSENT
+
 SESSION_BEST = 3
 NO_SESSION = -1
 
 
-def neighbour_scores(
-    scores: NDArray[np.float32], sessions: NDArray[np.int64], sequences: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the scores of the previous and of the next turn of each member's session, (n,) each; 0 where absent.
+def neighbour_positions(
+    sessions: NDArray[np.int64], sequences: NDArray[np.int64], by_id: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of the previous and of the next turn of each member's session, (n,) each; ABSENT for none.
 
     `sessions` (n,) are codes, NO_SESSION for none.  The previous turn is the one with the sequence one lower; of
-    several with the same place the best counts.
+    several with the same place the first in `by_id` (n,), positions in the order of ids, counts.
     """
-    previous = np.zeros(len(scores), dtype=np.float32)
-    following = np.zeros(len(scores), dtype=np.float32)
-    if len(scores) == 0:
+    previous = np.full(len(by_id), ABSENT, dtype=np.int64)
+    following = np.full(len(by_id), ABSENT, dtype=np.int64)
+    if len(by_id) < 2:
         return previous, following
-    order = np.lexsort((sequences, sessions))
+    order = by_id[np.lexsort((sequences[by_id], sessions[by_id]))]
     session, sequence = sessions[order], sequences[order]
     first = np.ones(len(order), dtype=np.bool_)
     first[1:] = (session[1:] != session[:-1]) | (sequence[1:] != sequence[:-1])
     starts = np.flatnonzero(first)
-    place = np.cumsum(first) - 1
-    best = np.maximum.reduceat(scores[order], starts)
-    place_session, place_sequence = session[starts], sequence[starts]
+    holder, place_session, place_sequence = order[starts], session[starts], sequence[starts]
     joined = (
         (place_session[1:] == place_session[:-1])
         & (place_session[1:] != NO_SESSION)
         & (place_sequence[:-1] + 1 == place_sequence[1:])
     )
-    place_previous = np.zeros(len(starts), dtype=np.float32)
-    place_next = np.zeros(len(starts), dtype=np.float32)
-    place_previous[1:][joined] = best[:-1][joined]
-    place_next[:-1][joined] = best[1:][joined]
+    place_previous = np.full(len(starts), ABSENT, dtype=np.int64)
+    place_following = np.full(len(starts), ABSENT, dtype=np.int64)
+    place_previous[1:][joined] = holder[:-1][joined]
+    place_following[:-1][joined] = holder[1:][joined]
+    place = np.cumsum(first) - 1
     previous[order] = place_previous[place]
-    following[order] = place_next[place]
+    following[order] = place_following[place]
     return previous, following
+
+
+def at_positions(scores: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the scores at `positions` (n,), 0 where ABSENT."""
+    return np.where(positions == ABSENT, np.float32(0.0), scores[positions]) if len(scores) else scores
 
 
 def session_scores(scores: NDArray[np.float32], sessions: NDArray[np.int64]) -> NDArray[np.float32]:

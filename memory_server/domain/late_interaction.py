@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+REACH = 0.9
+"""What a neighbouring turn's token counts, compared with the memory's own."""
+ABSENT = -1
 INT8_SCALE = 127.0
 """Stored int8 components are unit-vector components times this."""
 
@@ -61,10 +64,29 @@ def maxsim(rows: Rows, queries: NDArray[np.float32], weights: NDArray[np.float32
     `queries` (q, d) unit norm, `weights` (q,) non-negative, all equal when None.  0 for memories without rows, and for
     all when there is no query token or no weight.
     """
-    best = best_rows(rows, queries)
+    return weighted_mean(best_rows(rows, queries), weights)
+
+
+def weighted_mean(best: NDArray[np.float32], weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return the weighted mean of each memory's best cosines (n, q) over the query tokens, shape (n,)."""
     if weights is None:
-        weights = np.ones(len(queries), dtype=np.float32)
+        weights = np.ones(best.shape[1], dtype=np.float32)
     total = float(weights.sum())
     if total <= 0:
         return np.zeros(len(best), dtype=np.float32)
     return (best @ (weights / np.float32(total))).astype(np.float32)
+
+
+def reaching(
+    best: NDArray[np.float32], previous: NDArray[np.int64], following: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return each memory's best cosines (n, q) when its direct neighbours may answer query tokens too, a little less.
+
+    In a conversation half of what a question names was said in the turn before.  `previous` and `following` (n,) are
+    positions of the neighbours, ABSENT for none.
+    """
+    reached = best.copy()
+    for neighbours in (previous, following):
+        has = neighbours != ABSENT
+        reached[has] = np.maximum(reached[has], np.float32(REACH) * best[neighbours[has]])
+    return reached

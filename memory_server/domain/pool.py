@@ -41,6 +41,10 @@ class Pool:
     """Places in the session, (n,); anything where there is no session."""
     exact: NDArray[np.bool_]
     """Which members the query names by id, key, coordinate or verbatim text, (n,)."""
+    first_person: NDArray[np.bool_] | None = None
+    """Which members speak of their speaker, (n,); None switches the signal off."""
+    tells_time: NDArray[np.bool_] | None = None
+    """Which members hold an expression of time, (n,); None unless the query asks for a time."""
     options: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Signals of the bounded options by name (recency, importance, confidence, graph), (n,) in [0, 1], NaN unknown."""
 

@@ -20,8 +20,10 @@ class Weights:
     """Share of the keyword leg; the dense side gets the rest."""
     sentence: float = 0.15
     """Within the dense side's cosine: share of the best sentence."""
-    late_interaction: float = 0.5
+    late_interaction: float = 0.6
     """Share of MaxSim in the dense side; 0 switches it off and saves its time."""
+    reach: float = 0.7
+    """Within MaxSim: share of the value to which the neighbouring turns' tokens contribute."""
     previous: float = 0.10
     """Share of the previous turn's score."""
     following: float = 0.15
@@ -34,6 +36,10 @@ class Weights:
     """Bonus when the memory's date is the one the query names."""
     question: float = 0.05
     """Taken off a turn that asks instead of telling."""
+    first_person: float = 0.07
+    """Bonus for a turn that speaks of its speaker."""
+    time: float = 0.06
+    """Bonus for a turn that tells a time, when the query asks for one."""
     recency: float = 0.0
     importance: float = 0.0
     confidence: float = 0.0

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_server.domain.adjustments import adjustment, density, diversified
-from memory_server.domain.context_shares import neighbour_scores, session_scores
+from memory_server.domain.context_shares import at_positions, neighbour_positions, session_scores
 from memory_server.domain.fusion import minmax, weighted
-from memory_server.domain.late_interaction import best_rows, maxsim
+from memory_server.domain.late_interaction import best_rows, reaching, weighted_mean
 from memory_server.domain.pool import Pool, QueryFeatures
 from memory_server.domain.presets import Weights
 
@@ -57,42 +57,52 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
     A member without a vector is judged by keywords alone, one without token vectors by its dense score, so that a
     late embedding is no verdict.
     """
+    by_id = np.array(sorted(range(len(pool)), key=pool.ids.__getitem__), dtype=np.int64)
+    previous, following = neighbour_positions(pool.sessions, pool.sequences, by_id)
     cosines, dense = _dense(pool, query, weights)
-    late = _late(pool, query, weights)
+    late = _late(pool, query, weights, previous, following)
     keyword = minmax(pool.keyword)
     meaning = dense
     if late is not None:
         share = weights.late_interaction
-        meaning = np.where(pool.tokens.present, weighted([(1 - share, dense), (share, late)]), dense)
+        meaning = weighted([(1 - share, dense), (share, late)])
     if query.vector is None:
         fused = keyword
     else:
         share = weights.keyword
         fused = np.where(pool.embedded, weighted([(share, keyword), (1 - share, meaning)]), keyword)
 
-    previous, following = neighbour_scores(fused, pool.sessions, pool.sequences)
-    neighbour = np.float32(weights.previous) * previous + np.float32(weights.following) * following
-    session = session_scores(fused, pool.sessions)
-    scores = fused + neighbour + np.float32(weights.session) * session
-    scores = scores + np.float32(weights.actor) * pool.actor_match - np.float32(weights.question) * pool.is_question
-    if pool.date_match is not None:
-        scores = scores + np.float32(weights.date) * pool.date_match
-
     signals: dict[str, Signal] = {
         "dense": dense,
         "keyword": keyword,
         "actor": pool.actor_match,
-        "neighbour": neighbour,
-        "session": session,
+        "neighbour": weighted(
+            [(weights.previous, at_positions(fused, previous)), (weights.following, at_positions(fused, following))]
+        ),
+        "session": session_scores(fused, pool.sessions),
         "question": pool.is_question.astype(np.float32),
         "exact": pool.exact.astype(np.float32),
     }
     if late is not None:
         signals["late_interaction"] = late
-    if pool.date_match is not None:
-        signals["date"] = pool.date_match
-    by_id = np.array(sorted(range(len(pool)), key=pool.ids.__getitem__), dtype=np.int64)
-    scores = _adjusted(scores.astype(np.float32), pool, weights, signals, by_id)
+    for name, values in (
+        ("date", pool.date_match),
+        ("first_person", pool.first_person),
+        ("time", pool.tells_time),
+    ):
+        if values is not None:
+            signals[name] = values.astype(np.float32)
+    shares = {
+        "neighbour": 1.0,
+        "session": weights.session,
+        "actor": weights.actor,
+        "date": weights.date,
+        "question": -weights.question,
+        "first_person": weights.first_person,
+        "time": weights.time,
+    }
+    scores = weighted([(1.0, fused), *((share, signals[name]) for name, share in shares.items() if name in signals)])
+    scores = _adjusted(scores, pool, weights, signals, by_id)
     # Matrix products differ in the last bit by a row's place: rounding makes equal memories equal again.
     scores = np.round(_pinned(scores, pool.exact), SCORE_DECIMALS)
     order = by_id[np.argsort(-scores[by_id], kind="stable")]
@@ -113,11 +123,21 @@ def _dense(pool: Pool, query: QueryFeatures, weights: Weights) -> tuple[Signal, 
     return cosines, minmax(mixed, pool.embedded)
 
 
-def _late(pool: Pool, query: QueryFeatures, weights: Weights) -> Signal | None:
+def _late(
+    pool: Pool, query: QueryFeatures, weights: Weights, previous: NDArray[np.int64], following: NDArray[np.int64]
+) -> Signal | None:
     """Return MaxSim on the scale of the pool, or None when it is off or nothing has tokens."""
-    if weights.late_interaction <= 0 or len(query.tokens) == 0 or not len(pool.tokens.matrix):
+    present = pool.tokens.present
+    if weights.late_interaction <= 0 or len(query.tokens) == 0 or not present.any():
         return None
-    return minmax(maxsim(pool.tokens, query.tokens, query.token_weights), pool.tokens.present)
+    best = best_rows(pool.tokens, query.tokens)
+    # A turn without any content word ("You too!") matches as badly as the worst, unless its neighbours match.
+    best[~present] = best[present].min(axis=0)
+    own = weighted_mean(best, query.token_weights)
+    if weights.reach > 0:
+        wider = weighted_mean(reaching(best, previous, following), query.token_weights)
+        own = weighted([(1 - weights.reach, own), (weights.reach, wider)])
+    return minmax(own, pool.embedded)
 
 
 def _adjusted(

@@ -7,7 +7,7 @@ from soma_contract.text.actors import ActorNames, Mention, actor_match, known_ac
 from soma_contract.text.analysis import Analyzer, analyzer
 from soma_contract.text.dates import DateMention, date_match, named_date, spelled_date
 from soma_contract.text.keywords import keyword_text
-from soma_contract.text.questions import asks_for_latest, is_question
+from soma_contract.text.questions import Form, asks_for_latest, asks_when, form_of, is_question
 from soma_contract.text.sentences import split_sentences
 from soma_contract.text.stop_words import stop_words
 
@@ -15,11 +15,14 @@ __all__ = [
     "ActorNames",
     "Analyzer",
     "DateMention",
+    "Form",
     "Mention",
     "actor_match",
     "analyzer",
     "asks_for_latest",
+    "asks_when",
     "date_match",
+    "form_of",
     "is_question",
     "keyword_text",
     "known_actors",

@@ -1,20 +1,56 @@
-"""Telling questions from statements, by form alone."""
+"""The form of questions and answers: who asks, who tells of himself, who tells a time.
+
+An answer to "When did you …?" holds a time, and whoever knows something about a person mostly is that person, saying
+"I".  Forms are told by English words and punctuation; in another language these signals are silent, not wrong.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
+_READ_CHARS = 2_000
+"""How much of a text its form is read from: a long message shows it early, and reading all of it costs time."""
 _CLOSERS = " \t\r\n\"'”’)]}*_"
 _LATEST = re.compile(
     r"\b(?:latest|newest|most recent(?:ly)?|current(?:ly)?|nowadays|these days|right now|at the moment|"
     r"so far|as of now|up to date|still)\b",
     re.IGNORECASE,
 )
+_ASKS_WHEN = re.compile(r"\bwhen\b|\b(?:what|which) (?:date|day|week|month|year|time)\b|\bhow long\b", re.IGNORECASE)
+_FIRST_PERSON = re.compile(r"\b(?:I|[Mm]e|[Mm]y|[Mm]ine|[Ww]e|[Oo]ur|us)\b|\bi\b")
+_TIME = re.compile(
+    r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|days?|recently|since|"
+    r"morning|night|evening|summer|winter|spring|fall|autumn|"
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|"
+    r"september|october|november|december|\d{4})\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What shows in a text without understanding it."""
+
+    asks: bool
+    first_person: bool
+    tells_time: bool
+
+
+def form_of(text: str) -> Form:
+    """Return the form of `text`: whether it ends by asking, speaks of its speaker, holds an expression of time."""
+    start = text[:_READ_CHARS]
+    return Form(is_question(text), _FIRST_PERSON.search(start) is not None, _TIME.search(start) is not None)
 
 
 def is_question(text: str) -> bool:
     """Return whether `text` ends by asking: such a turn rarely holds an answer."""
     return text.rstrip(_CLOSERS).endswith(("?", "？", "؟"))
+
+
+def asks_when(query: str) -> bool:
+    """Return whether `query` asks for a time, so that memories holding one are likelier answers."""
+    return _ASKS_WHEN.search(query) is not None
 
 
 def asks_for_latest(query: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from memory_server.domain.late_interaction import INT8_SCALE, Rows, best_rows, maxsim
+from memory_server.domain.late_interaction import ABSENT, INT8_SCALE, REACH, Rows, best_rows, maxsim, reaching
 
 _WIDTH = 4
 _MATRICES = st.lists(
@@ -63,3 +63,20 @@ def test_rows_know_who_has_any() -> None:
     rows = Rows.of([np.zeros((2, _WIDTH), np.int8), np.zeros((0, _WIDTH), np.int8)], _WIDTH)
     assert rows.present.tolist() == [True, False]
     assert rows.bounds.tolist() == [0, 2, 2]
+
+
+def test_neighbours_answer_for_what_a_memory_does_not_say() -> None:
+    best = np.array([[0.9, 0.1], [0.2, 0.8], [0.0, 0.0]], dtype=np.float32)
+    previous = np.array([ABSENT, 0, ABSENT])
+    following = np.array([1, ABSENT, ABSENT])
+    reached = reaching(best, previous, following)
+    assert reached[0].tolist() == pytest.approx([0.9, REACH * 0.8])
+    assert reached[1].tolist() == pytest.approx([REACH * 0.9, 0.8])
+    assert reached[2].tolist() == [0.0, 0.0]
+
+
+@given(st.integers(1, 6), st.data())
+def test_reaching_out_never_lowers_a_match(count: int, data: st.DataObject) -> None:
+    best = data.draw(arrays(np.float32, (count, 2), elements=st.floats(-1, 1, width=32)))
+    positions = arrays(np.int64, count, elements=st.integers(ABSENT, count - 1))
+    assert (reaching(best, data.draw(positions), data.draw(positions)) >= best).all()

@@ -49,6 +49,8 @@ def _pools(draw: st.DrawFn, max_size: int = 10) -> Pool:
         sessions=draw(arrays(np.int64, count, elements=st.integers(-1, 2))),
         sequences=draw(arrays(np.int64, count, elements=st.integers(0, 5))),
         exact=draw(arrays(np.bool_, count, elements=st.sampled_from([False, False, True]))),
+        first_person=draw(st.none() | arrays(np.bool_, count)),
+        tells_time=draw(st.none() | arrays(np.bool_, count)),
         options={name: draw(values) for name in ("recency", "importance", "confidence", "graph")},
     )
 
@@ -107,6 +109,8 @@ def _shuffled(pool: Pool, order: list[int]) -> Pool:
         sessions=pool.sessions[at],
         sequences=pool.sequences[at],
         exact=pool.exact[at],
+        first_person=None if pool.first_person is None else pool.first_person[at],
+        tells_time=None if pool.tells_time is None else pool.tells_time[at],
         options={name: values[at] for name, values in pool.options.items()},
     )
 
@@ -165,6 +169,33 @@ def test_the_named_actor_beats_a_near_tie() -> None:
 def test_a_named_date_beats_a_near_tie() -> None:
     pool, query = _simple([0.9, 0.85, 0.1], date_match=np.array([0, 1, 0], np.float32))
     assert rank(pool, query, BALANCED).order[0] == 1
+
+
+@pytest.mark.parametrize("form", ["first_person", "tells_time"])
+def test_the_form_of_an_answer_beats_a_near_tie(form: str) -> None:
+    pool, query = _simple([0.9, 0.88, 0.1], **{form: np.array([False, True, False])})
+    assert rank(pool, query, BALANCED).order[0] == 1
+
+
+def test_a_question_yields_to_a_near_tie_that_tells() -> None:
+    pool, query = _simple([0.9, 0.89, 0.1], is_question=np.array([True, False, False]))
+    assert rank(pool, query, BALANCED).order[0] == 1
+
+
+def test_a_turn_without_content_words_matches_through_its_neighbour() -> None:
+    tokens = Rows.of(
+        [np.eye(1, _T, dtype=np.int8) * 127, np.zeros((0, _T), np.int8)] + [-np.eye(1, _T, dtype=np.int8)] * 2, _T
+    )
+    pool, query = _simple(
+        [0.5, 0.5, 0.5, 0.4],
+        tokens=tokens,
+        sessions=np.zeros(4, np.int64),
+        sequences=np.array([1, 2, 5, 9], np.int64),
+    )
+    asked = replace(query, tokens=np.eye(1, _T, dtype=np.float32))
+    late = rank(pool, asked, BALANCED).signals["late_interaction"]
+    assert late[0] == 1.0
+    assert late[1] > late[2] == late[3] == 0.0
 
 
 def test_an_answer_is_lifted_by_the_turn_before_it() -> None:

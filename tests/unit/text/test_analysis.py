@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soma_contract.text import analyzer, is_question, keyword_text, stop_words
+from soma_contract.text import Form, analyzer, asks_when, form_of, is_question, keyword_text, stop_words
 from soma_contract.text.analysis import MAX_TERM_BYTES, Analyzer
 from soma_contract.text.questions import asks_for_latest
 
@@ -97,3 +97,25 @@ def test_a_turn_that_ends_by_asking_is_a_question(text: str, expected: bool) -> 
 )
 def test_asking_for_the_present_state_is_recognised(query: str, expected: bool) -> None:
     assert expected == asks_for_latest(query)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I went there yesterday.", Form(asks=False, first_person=True, tells_time=True)),
+        ("The user prefers tea", Form(asks=False, first_person=False, tells_time=False)),
+        ("Did you go in 2023?", Form(asks=True, first_person=False, tells_time=True)),
+        ("It was my day", Form(asks=False, first_person=True, tells_time=True)),
+        ("In the US a house", Form(asks=False, first_person=False, tells_time=False)),
+    ],
+)
+def test_form_shows_who_speaks_of_himself_and_who_tells_a_time(text: str, expected: Form) -> None:
+    assert expected == form_of(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("When did she go?", True), ("Which year was it?", True), ("Where did she go?", False), ("whenever", False)],
+)
+def test_asking_for_a_time_is_recognised(query: str, expected: bool) -> None:
+    assert expected == asks_when(query)
