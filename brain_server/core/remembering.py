@@ -10,7 +10,7 @@ from brain_server.domain.pending import touched
 from brain_server.ports import Accepted, Clock, LongTerm, PendingWrites, Submit
 from soma_contract.completing import completed, unit
 from soma_contract.errors import ComponentUnavailableError
-from soma_contract.ids import new_memory_id
+from soma_contract.ids import keyed_memory_id, new_memory_id
 from soma_contract.memory import Command, Durability, Forget, Memory, Remember, Update, Written
 from soma_contract.tenant import Tenant
 
@@ -43,10 +43,11 @@ class Remembering:
         Raises the memory server's refusal, OutboxFullError, and for conditional writes also
         ComponentUnavailableError or CircuitBreakerOpenError: those are never queued.
         """
-        command = prepared(command)
+        # What the client sent, before anything is assigned: a repetition must be known as one.
+        fingerprint = self.encode(command)[1] if command.request_id else b""
+        command = prepared(with_derived_id(tenant, command))
         if is_conditional(command):
             return await self._decided(tenant, command)
-        fingerprint = self.encode(command)[1] if command.request_id else b""
         command = with_request_id(command)
         operation, payload = self.encode(command)
         draft = Draft(
@@ -84,6 +85,17 @@ def prepared(command: Command) -> Command:
             return replace(command, memory=replace(command.memory, embedding=unit(command.memory.embedding)))
         case _:
             return command
+
+
+def with_derived_id(tenant: Tenant, command: Command) -> Command:
+    """Give a new memory an id that its request decides, so that a repeated request means the same memory."""
+    if not isinstance(command, Remember) or not command.request_id:
+        return command
+    memory = command.memory
+    if memory.memory_id or memory.key:
+        return command
+    derived = keyed_memory_id(f"request:{tenant.name}", command.request_id)
+    return replace(command, memory=replace(memory, memory_id=derived))
 
 
 def is_conditional(command: Command) -> bool:
