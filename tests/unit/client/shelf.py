@@ -163,8 +163,7 @@ class Shelf(rpc.MemoryServiceServicer):
 
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
         self.note(context, request)
-        version = pb.HistoryResponse.Version(memory=self.memories[request.memory_id], forgotten=True)
-        return pb.HistoryResponse(versions=[version])
+        return pb.HistoryResponse(versions=[self.memories[request.memory_id]])
 
     async def Recall(self, request: pb.RecallRequest, context: Any) -> Any:
         self.note(context, request)

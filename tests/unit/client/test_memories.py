@@ -115,12 +115,12 @@ async def test_a_list_goes_over_all_pages(shelf: Shelf, soma: SomaClient) -> Non
     assert shelf.request.descending is True
 
 
-async def test_a_history_tells_what_was_forgotten(soma: SomaClient) -> None:
+async def test_a_history_gives_the_versions(soma: SomaClient) -> None:
     kept = await soma.remember("tea")
 
     versions = [version async for version in soma.history(kept.memory)]
 
-    assert [(version.memory.text, version.forgotten) for version in versions] == [("tea", True)]
+    assert [(version.text, version.version) for version in versions] == [("tea", 1)]
 
 
 async def test_a_recall_gives_hits_and_then_its_summary(shelf: Shelf, soma: SomaClient) -> None:

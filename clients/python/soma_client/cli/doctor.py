@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -29,6 +28,8 @@ class Finding:
 
 def doctor(context: typer.Context) -> None:
     """Look at key, servers, stores and index; exits 1 if anything is wrong."""
+    import asyncio
+
     place = place_of(context)
     findings = asyncio.run(_look(place))
     if place.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,6 +25,8 @@ def place_of(context: typer.Context) -> Place:
 
 def talk(context: typer.Context, work: Callable[[SomaClient], Awaitable[None]], *, memory_server: bool = False) -> None:
     """Connect to the brain, or to the memory server, and do the work; SomaError passes."""
+    import asyncio
+
     asyncio.run(_talk(place_of(context), work, memory_server))
 
 

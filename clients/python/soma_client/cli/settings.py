@@ -70,6 +70,8 @@ def _default(field: Any) -> str:
     value = field.default
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
 
 
