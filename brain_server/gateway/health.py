@@ -12,6 +12,8 @@ from brain_server.gateway.wire import MemoryWire
 
 SERVICE = "soma.memory.v1.MemoryService"
 ASK_S = 1.5
+SILENT_PROBES = 3
+"""So many probes in a row without an answer open the breaker; a refused connection does at once."""
 
 
 class MemoryProbe:
@@ -24,6 +26,7 @@ class MemoryProbe:
         self._breakers = breakers
         self._on_back = on_back
         self._was_healthy = False
+        self._silent = 0
 
     async def check(self) -> None:
         """Return if the memory server serves memories; raises what is wrong if not."""
@@ -35,8 +38,12 @@ class MemoryProbe:
         try:
             answer = await check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=ASK_S)
         except grpc.aio.AioRpcError as failed:
-            self._found(False)
+            # A busy server is late; only one that stays silent is taken for gone.
+            self._silent += failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            if failed.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or self._silent >= SILENT_PROBES:
+                self._found(False)
             raise ConnectionError(f"the memory server does not answer: {failed.code().name}") from None
+        self._silent = 0
         serving = answer.status == health_pb2.HealthCheckResponse.SERVING
         self._found(serving)
         if not serving:
