@@ -22,6 +22,7 @@ from memory_server.core.recalling import Recalling
 from memory_server.core.sessions import Sessions
 from memory_server.core.writing import Writing
 from memory_server.ports import Cache, Collection
+from memory_server.servicers.batch import BatchServicer
 from memory_server.servicers.memory import MemoryServicer
 from memory_server.servicers.operator import Operations, OperatorServicer
 from memory_server.servicers.sessions import SessionServicer
@@ -53,6 +54,7 @@ from rpckit.telemetry.calls import CallTelemetry
 from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
+from soma.batch.v1 import batch_service_pb2_grpc
 from soma.memory.v1 import memory_service_pb2_grpc, session_service_pb2_grpc
 from soma_contract.convert.operations import EmbeddingIdentity, ServerIdentity
 from soma_contract.embedders.base import Embedder
@@ -66,6 +68,7 @@ _log = logging.getLogger("soma.memory")
 SERVICES = {
     "soma.memory.v1.MemoryService": ("postgres",),
     "soma.memory.v1.SessionService": ("postgres",),
+    "soma.batch.v1.BatchService": ("postgres",),
     "soma.admin.v1.TenantService": ("postgres",),
     "soma.admin.v1.OperatorService": (),
 }
@@ -149,6 +152,8 @@ async def _build(
     memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
+    batch = served(BatchServicer)(cases.writing, cases.recalling, drain)
+    batch_service_pb2_grpc.add_BatchServiceServicer_to_server(batch, server)
     sessions = SessionServicer(Sessions(PostgresSessions(stores.pools)))
     session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
     health.add_to(server)
