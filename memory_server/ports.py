@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from memory_server.domain.paths import Step as Step
 from soma_contract.embedders.base import Embedder as Embedder
 from soma_contract.errors import SomaError
 from soma_contract.filters import Filter
+from soma_contract.links import Link, LinkCommand, LinkKey, LinkWritten, Reach
 from soma_contract.memory import Command, Memory, Origin, Target, View, Written
 from soma_contract.tenant import Tenant
 
@@ -579,4 +581,78 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+        ...
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """Steps on from some memories, those of each strongest first; ``cut`` when there are more than were asked for."""
+
+    steps: tuple[Step, ...]
+    cut: bool = False
+
+
+class GraphStore(Protocol):
+    """Links in the truth, in reach of neighbourhoods only; no method reads a whole graph.
+
+    A link is seen while both its ends live and now lies within its validity.  Strengths are what is left of them.
+    """
+
+    async def write(
+        self,
+        tenant: Tenant,
+        commands: Sequence[LinkCommand],
+        *,
+        origin: Origin | None = None,
+        deadline_s: float | None = None,
+    ) -> list[LinkWritten | SomaError]:
+        """Commit commands in order; each answers what it did or why it was refused.
+
+        Links, changelog, revision and idempotency records are one transaction.  Refusals are MemoryNotFoundError
+        with ``field`` source or target, FieldViolationError for a self-link, LinkNotFoundError,
+        VersionMismatchError, RequestIdReusedError.  Raises as :meth:`Journal.write` does.
+        """
+        ...
+
+    async def answered(self, tenant: Tenant, request_ids: Sequence[str]) -> set[str]:
+        """Return those request ids that have been answered before, by this store or the journal."""
+        ...
+
+    async def resolve(self, tenant: Tenant, targets: Sequence[Target]) -> list[str | None]:
+        """Read the ids of living memories in the order of the targets; None where there is none."""
+        ...
+
+    async def expand(
+        self,
+        tenant: Tenant,
+        memory_ids: Sequence[str],
+        reach: Reach,
+        *,
+        each: int,
+        limit: int,
+        deadline_s: float | None = None,
+    ) -> Expansion:
+        """Read the strongest steps on from each memory: at most ``each`` a memory and ``limit`` in all.
+
+        Memories come in the order given, so that those first are served first; ones that do not live have none.
+        """
+        ...
+
+    async def among(
+        self, tenant: Tenant, memory_ids: Sequence[str], reach: Reach, *, limit: int, deadline_s: float | None = None
+    ) -> Expansion:
+        """Read the links that lead from one of these to another, walked from their source."""
+        ...
+
+    async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:
+        """Read links in the order of the keys; None where there is none."""
+        ...
+
+    async def page(
+        self, tenant: Tenant, memory_id: str, reach: Reach, *, at: datetime, after: Link | None, limit: int
+    ) -> list[Link]:
+        """Read links of a memory, strongest at the time ``at`` first, behind ``after``; ties as :func:`place_of`."""
         ...
