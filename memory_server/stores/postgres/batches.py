@@ -157,10 +157,9 @@ class Batches:
             values = _columns([content_values(row.memory) for row in passed], 26)
             await connection.execute(sql.query("keep_passed_versions"), tenant.name, *values)
         row = await connection.fetchrow(
-            sql.query("write_rows"),
+            sql.filled("write_rows", old=sql.query("part_old")),
             tenant.name,
             scene.now,
-            self.versions_kept,
             scene.step,
             *_columns(self._changed(tenant, calls, scene, rows), _ROW_COLUMNS),
             *_columns(_changelog(scene.entries, links), _ENTRY_COLUMNS),
@@ -168,8 +167,19 @@ class Batches:
         )
         if row["written"] != len(scene.changed) or row["answered"] != len(decided.records):
             raise LostRaceError
+        await self._trim(connection, tenant, scene)
         before: int = row["before"]
         return before
+
+    async def _trim(self, connection: asyncpg.Connection, tenant: Tenant, scene: Scene) -> None:
+        """Delete the versions beyond those that are kept; most memories never have so many."""
+        ends = [
+            (tenant.name, memory_id, row.memory.version - self.versions_kept)
+            for memory_id, row in scene.changed.items()
+            if row.memory.version > self.versions_kept
+        ]
+        if ends:
+            await connection.executemany(sql.query("trim_versions"), ends)
 
     def _changed(
         self, tenant: Tenant, calls: Sequence[Call], scene: Scene, rows: Sequence[Standing]

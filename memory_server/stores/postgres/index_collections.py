@@ -64,6 +64,13 @@ class Collections:
         async with self.transactions.worker() as connection:
             return [_collection(row) for row in await connection.fetch(sql.query("list_collections"))]
 
+    async def still_in(self, connection: asyncpg.Connection, collection: Collection) -> bool:
+        """Whether a collection that takes rows now was not lost; until the transaction ends it cannot be."""
+        named = collection.name, collection.epoch
+        if await connection.fetchval(sql.query("check_filled"), *named) is not None:
+            return True
+        return await connection.fetchval(sql.query("mark_filled"), *named) is not None
+
     async def new_epoch(self, collection: Collection) -> Collection:
         """Declare a collection lost; its rows are queued again bit by bit."""
         async with self.transactions.worker() as connection:
@@ -85,10 +92,11 @@ class Collections:
                 if tenant is None:
                     start = None
                     break
-                status: str = await connection.execute(
+                older = await connection.fetch(
                     sql.query("requeue_tenant"), tenant, lost["epoch"], REQUEUED_ROWS - queued
                 )
-                queued += int(status.rsplit(maxsplit=1)[-1])
+                await connection.executemany(sql.query("requeue_job"), [(tenant, row["memory_id"]) for row in older])
+                queued += len(older)
                 if queued >= REQUEUED_ROWS:
                     start = tenant
                     break

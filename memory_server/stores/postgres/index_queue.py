@@ -15,7 +15,7 @@ from memory_server.stores.postgres.filters import LIVE
 from memory_server.stores.postgres.index_collections import Collections
 from memory_server.stores.postgres.pools import Pools
 from memory_server.stores.postgres.records import WIDTH, columns, memory_of
-from memory_server.stores.postgres.term_stats import TermStatistics
+from memory_server.stores.postgres.term_stats import BATCH, TermStatistics
 from memory_server.stores.postgres.vectors import vector_values, vectors_of
 from soma_contract.tenant import Tenant, admin_tenant
 
@@ -75,22 +75,22 @@ class PostgresIndexQueue:
 
     async def settle(self, jobs: Sequence[IndexJob], collection: Collection | None) -> None:
         """Mark the claimed versions as indexed; without a collection, only departures are settled."""
-        gone = [job for job in jobs if job.memory is None]
-        held = [job for job in jobs if job.memory is not None] if collection is not None else []
+        gone = [_leased(job) for job in jobs if job.memory is None]
+        held = [_leased(job) for job in jobs if job.memory is not None]
         async with self.pools.indexing.worker() as connection:
             if gone:
-                await connection.execute(sql.query("settle_gone"), *_versions(gone))
+                await connection.executemany(sql.query("settle_gone"), sorted(gone))
+                await connection.executemany(sql.query("release_job"), sorted(job[:3] for job in gone))
             if held and collection is not None:
-                await connection.execute(sql.query("settle_jobs"), collection.name, collection.epoch, *_versions(held))
+                epoch = collection.epoch if await self._collections.still_in(connection, collection) else 0
+                await connection.executemany(sql.query("settle_job"), [(*job, epoch) for job in sorted(held)])
 
     async def postpone(self, jobs: Sequence[IndexJob], reason: str, *, counts: bool) -> None:
         """Give jobs back with backoff; ``counts`` is False while a whole store is away."""
-        leased = [job for job in jobs if job.lease]
-        if not leased:
-            return
-        tenants, ids, _, leases = _versions(leased)
-        async with self.pools.indexing.worker() as connection:
-            await connection.execute(sql.query("postpone_jobs"), tenants, ids, leases, reason, counts)
+        leased = sorted(_leased(job)[:3] for job in jobs)
+        if leased:
+            async with self.pools.indexing.worker() as connection:
+                await connection.executemany(sql.query("postpone_job"), [(*job, reason, counts) for job in leased])
 
     async def lag(self, tenant: Tenant | None = None) -> IndexLag:
         """Read how far the index is behind."""
@@ -129,10 +129,12 @@ class PostgresIndexQueue:
         return Collections(self.pools.indexing, self.prefix)
 
     async def _fold(self) -> None:
+        """Fold term changes once a second, and with every claim while there are more than one batch of them."""
         if self.clock.monotonic() - self._folded_at < FOLD_EVERY_S:
             return
-        self._folded_at = self.clock.monotonic()
-        await TermStatistics(self.pools.indexing).fold()
+        folded = await TermStatistics(self.pools.indexing).fold()
+        if folded < BATCH:
+            self._folded_at = self.clock.monotonic()
 
     async def _take(
         self, connection: asyncpg.Connection, limit: int, lease_s: float, lease: str, *, often_failed: bool
@@ -142,9 +144,9 @@ class PostgresIndexQueue:
         taken: list[asyncpg.Record] = []
         while busy and len(taken) < limit:
             share = -(-(limit - len(taken)) // len(busy))
-            rows = await connection.fetch(
-                sql.query("claim_jobs"), busy, share, limit - len(taken), lease_s, lease, often_failed
-            )
+            rows = await connection.fetch(sql.query("claim_jobs"), busy, share, limit - len(taken), often_failed)
+            leased = [(row["tenant"], row["memory_id"], lease_s, lease) for row in rows]
+            await connection.executemany(sql.query("lease_job"), leased)
             taken += rows
             given: dict[str, int] = {}
             for row in rows:
@@ -176,7 +178,7 @@ class PostgresIndexQueue:
 
     def _job(self, taken: asyncpg.Record, lease: str, state: asyncpg.Record | None) -> IndexJob:
         tenant = admin_tenant(taken["tenant"], reason="the indexer works for every tenant")
-        memory_id, attempts = str(taken["memory_id"]), taken["attempts"]
+        memory_id, attempts = str(taken["memory_id"]), taken["attempts"] + 1
         if state is None or not state["lives"]:
             version = state["version"] if state is not None else taken["version"]
             return IndexJob(tenant, memory_id, version, attempts, None, None, "", lease)
@@ -186,11 +188,6 @@ class PostgresIndexQueue:
         return IndexJob(tenant, memory_id, memory.version, attempts, memory, vectors, keyword_text, lease)
 
 
-def _versions(jobs: Sequence[IndexJob]) -> tuple[list[str], list[str], list[int], list[str | None]]:
-    ordered = sorted(jobs, key=lambda job: (job.tenant.name, job.memory_id))
-    return (
-        [job.tenant.name for job in ordered],
-        [job.memory_id for job in ordered],
-        [job.version for job in ordered],
-        [job.lease or None for job in ordered],
-    )
+def _leased(job: IndexJob) -> tuple[str, str, str | None, int]:
+    """What names a claimed job.  Sorted, they are locked in one order by everybody."""
+    return job.tenant.name, job.memory_id, job.lease or None, job.version

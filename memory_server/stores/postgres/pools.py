@@ -30,6 +30,8 @@ _SESSION = {
     "enable_mergejoin": "off",
     "random_page_cost": "1.1",
     "jit": "off",
+    # Keyword search holds its candidates, some thousand rows, in memory for the time of a sort.
+    "work_mem": "16MB",
     "max_parallel_workers_per_gather": "0",
 }
 _CONNECT_S = 5.0

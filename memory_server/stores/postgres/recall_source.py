@@ -16,7 +16,7 @@ from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.filters import LIVE, Parameters, compiled
 from memory_server.stores.postgres.pools import Pools
 from memory_server.stores.postgres.records import WIDTH, columns, memory_of
-from memory_server.stores.postgres.vectors import bigints_of, count_matrix, dense_matrix, vectors_of
+from memory_server.stores.postgres.vectors import all_vectors_of, bigints_of, count_matrix, dense_matrix
 from memory_server.stores.scopes import namespaces_of
 from soma_contract.filters import Filter
 from soma_contract.memory import Memory, Target
@@ -146,12 +146,11 @@ class PostgresRecallSource:
 def _pool_rows(rows: Sequence[asyncpg.Record], keys: Sequence[int]) -> list[PoolRow]:
     plain = [tuple(row) for row in rows]
     counts = count_matrix(keys, [(row[WIDTH + 1], row[WIDTH + 2]) for row in plain])
-    pool = []
-    for row, row_counts in zip(plain, counts, strict=True):
-        dense = row[WIDTH + 3]
-        vectors = None if dense is None else vectors_of(dense, row[WIDTH + 4], row[WIDTH + 5], row[WIDTH + 6])
-        pool.append(PoolRow(memory_of(row), vectors, row_counts, row[WIDTH], row[WIDTH + 7]))
-    return pool
+    packed = [None if row[WIDTH + 3] is None else row[WIDTH + 3 : WIDTH + 7] for row in plain]
+    return [
+        PoolRow(memory_of(row), vectors, row_counts, row[WIDTH], row[WIDTH + 7])
+        for row, vectors, row_counts in zip(plain, all_vectors_of(packed), counts, strict=True)
+    ]
 
 
 def _term_stats(rows: Sequence[asyncpg.Record], terms: int) -> TermStats:

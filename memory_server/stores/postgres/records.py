@@ -14,6 +14,7 @@ from memory_server.stores.fingerprints import place_key, term_keys, text_key
 from soma_contract.memory import Coordinate, Kind, Memory, Origin, Provenance, Vector
 
 _KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
+_UNSTATED = Provenance()
 _BEFORE_EMBEDDING = (
     "memory_id namespace key coordinate kind schema_type schema_version persona_id text payload tags actor"
     " session_id sequence author source confidence importance relevance occurred_at expires_at"
@@ -50,7 +51,7 @@ def memory_of(row: Sequence[Any]) -> Memory:
         row[11],
         row[12],
         row[13],
-        Provenance(row[14], row[15], row[16]),
+        Provenance(row[14], row[15], row[16]) if row[14] or row[15] or row[16] is not None else _UNSTATED,
         row[17],
         row[18],
         row[19],

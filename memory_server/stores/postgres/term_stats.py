@@ -23,7 +23,7 @@ class TermStatistics:
                 return 0
             row = await connection.fetchrow(sql.query("fold_terms"), limit)
             if row["tenants"]:
-                query = sql.query("drop_unused_terms")
-                await connection.execute(query, row["tenants"], row["keys"], row["namespaces"])
+                fallen = zip(row["tenants"], row["keys"], row["namespaces"], strict=True)
+                await connection.executemany(sql.query("drop_unused_term"), list(fallen))
             folded: int = row["folded"]
         return folded

@@ -2,8 +2,7 @@
 -- $1 how many changes
 WITH taken AS (
     DELETE FROM term_changes t
-    USING (SELECT tenant, id FROM term_changes ORDER BY tenant, id LIMIT $1::bigint) AS oldest
-    WHERE t.tenant = oldest.tenant AND t.id = oldest.id
+    WHERE t.ctid = ANY (ARRAY(SELECT c.ctid FROM term_changes c LIMIT $1::bigint FOR UPDATE SKIP LOCKED))
     RETURNING t.tenant, t.namespace, t.sign, t.term_keys, t.length
 ), sums AS MATERIALIZED (
     SELECT t.tenant, k.key, t.namespace, sum(t.sign) AS change

@@ -1,5 +1,8 @@
 -- Read living memories by id.
 -- $1 tenant, $2 ids
 SELECT {columns}
-FROM memory_items m {vectors}
-WHERE m.tenant = $1 AND m.memory_id = ANY ($2::uuid[]) AND {live};
+FROM unnest($2::uuid[]) AS named (memory_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0
+) AS m {vectors}
+WHERE {live};

@@ -5,24 +5,34 @@ SELECT clock_timestamp() AS now,
        r.*
 FROM (SELECT 1) AS always
 LEFT JOIN LATERAL (
-    SELECT m.memory_id, m.namespace, m.key, m.coordinate, m.created_at, m.updated_at, m.expires_at, m.version,
-           m.deleted, m.content_hash, m.origin_at, m.origin_brain
-    FROM memory_items m
-    WHERE m.tenant = $1 AND m.memory_id = ANY (ARRAY(
+    SELECT m.*
+    FROM (
         SELECT id FROM unnest($2::uuid[]) AS id
-        UNION ALL
+        UNION
         SELECT k.memory_id
         FROM unnest($3::text[], $4::text[]) AS named (namespace, key)
         CROSS JOIN LATERAL (
             SELECT i.memory_id FROM memory_items i
             WHERE i.tenant = $1 AND i.namespace = named.namespace AND i.key = named.key AND i.key <> ''
               AND NOT i.deleted
+            OFFSET 0
         ) AS k
-        UNION ALL
-        SELECT i.memory_id
+        UNION
+        SELECT c.memory_id
+        FROM unnest($5::bigint[]) AS named (place_key)
+        CROSS JOIN LATERAL (
+            SELECT i.memory_id FROM memory_items i
+            WHERE i.tenant = $1 AND i.place_key = named.place_key AND NOT i.deleted
+            OFFSET 0
+        ) AS c
+        ORDER BY 1
+    ) AS wanted (memory_id)
+    CROSS JOIN LATERAL (
+        SELECT i.memory_id, i.namespace, i.key, i.coordinate, i.created_at, i.updated_at, i.expires_at, i.version,
+               i.deleted, i.content_hash, i.origin_at, i.origin_brain
         FROM memory_items i
-        WHERE i.tenant = $1 AND i.place_key = ANY ($5::bigint[]) AND NOT i.deleted
-    ))
-    ORDER BY m.memory_id
-    FOR NO KEY UPDATE OF m
+        WHERE i.tenant = $1 AND i.memory_id = wanted.memory_id
+        FOR NO KEY UPDATE
+    ) AS m
+    OFFSET 0
 ) AS r ON true;

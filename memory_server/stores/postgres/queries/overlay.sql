@@ -27,9 +27,14 @@ WITH {epoch}, {weights}, open AS MATERIALIZED (
            count(*) FILTER (WHERE o.behind) OVER () AS behind_rows,
            (SELECT count(*) FROM open) AS open_rows
     FROM open o
-    JOIN memory_items m ON m.tenant = $1 AND m.memory_id = o.memory_id
-    LEFT JOIN memory_vectors v ON v.tenant = $1 AND v.memory_id = m.memory_id AND v.profile = {profile}
-                              AND v.version = m.version
+    CROSS JOIN LATERAL (
+        SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = o.memory_id OFFSET 0
+    ) AS m
+    LEFT JOIN LATERAL (
+        SELECT e.dense FROM memory_vectors e
+        WHERE e.tenant = $1 AND e.memory_id = m.memory_id AND e.profile = {profile} AND e.version = m.version
+        OFFSET 0
+    ) AS v ON true
     WHERE {live} AND {filter}
 )
 SELECT memory_id, version, embedded, score, place, behind_rows, open_rows,

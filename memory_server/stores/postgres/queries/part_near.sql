@@ -1,6 +1,6 @@
 , near AS MATERIALIZED (
     -- The turns directly before and after each candidate in its session.
-    SELECT DISTINCT n.memory_id
+    SELECT n.memory_id
     FROM found f
     CROSS JOIN LATERAL (
         (SELECT p.memory_id FROM memory_items p

@@ -2,8 +2,11 @@
 -- $1 tenant, then the values of ids, exact target, terms, profile and filter
 WITH found AS MATERIALIZED (
     SELECT {columns}, m.length, array_send(m.term_keys) AS term_keys, array_send(m.term_counts) AS term_counts
-    FROM memory_items m
-    WHERE m.tenant = $1 AND m.memory_id = ANY ({ids}) AND {live} AND {filter}
+    FROM unnest({ids}) AS named (memory_id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0
+    ) AS m
+    WHERE {live} AND {filter}
 ){near}
 SELECT f.*, v.dense, v.sentences, v.tokens, v.token_ids, false AS neighbour,
        (SELECT COALESCE(sum(s.memories), 0)::bigint FROM corpus_stats s
@@ -15,5 +18,8 @@ SELECT f.*, v.dense, v.sentences, v.tokens, v.token_ids, false AS neighbour,
             WHERE s.tenant = $1 AND s.term_key = q.key AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))
         ), 0)::bigint ORDER BY q.place)) FROM unnest({keys}) WITH ORDINALITY AS q (key, place)) AS corpus_frequencies
 FROM found f
-LEFT JOIN memory_vectors v ON v.tenant = $1 AND v.memory_id = f.memory_id AND v.profile = {profile}
-                          AND v.version = f.version{neighbours};
+LEFT JOIN LATERAL (
+    SELECT * FROM memory_vectors e
+    WHERE e.tenant = $1 AND e.memory_id = f.memory_id AND e.profile = {profile} AND e.version = f.version
+    OFFSET 0
+) AS v ON true{neighbours};

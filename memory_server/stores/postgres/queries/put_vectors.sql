@@ -2,12 +2,14 @@
 -- forgotten at this moment.
 -- $1 profile, $2 … $8 tenants, ids, versions, dense, sentences, tokens, token ids
 WITH current AS MATERIALIZED (
-    SELECT m.tenant, m.memory_id, m.version, g.dense, g.sentences, g.tokens, g.token_ids
+    SELECT g.tenant, g.memory_id, g.version, g.dense, g.sentences, g.tokens, g.token_ids
     FROM unnest($2::text[], $3::uuid[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
         AS g (tenant, memory_id, version, dense, sentences, tokens, token_ids)
-    JOIN memory_items m ON m.tenant = g.tenant AND m.memory_id = g.memory_id AND m.version = g.version
-    WHERE NOT m.deleted
-    FOR SHARE OF m
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM memory_items i
+        WHERE i.tenant = g.tenant AND i.memory_id = g.memory_id AND i.version = g.version AND NOT i.deleted
+        FOR SHARE
+    ) AS m
 )
 INSERT INTO memory_vectors AS v (tenant, memory_id, profile, version, dense, sentences, tokens, token_ids)
 SELECT c.tenant, c.memory_id, $1, c.version, c.dense, c.sentences, c.tokens, c.token_ids FROM current c

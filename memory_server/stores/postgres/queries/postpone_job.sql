@@ -1,6 +1,6 @@
--- Give jobs back: with growing pauses where the job itself failed, soon where a whole store is away. After eight
+-- Give a job back: after growing pauses where the job itself failed, soon where a whole store is away. After eight
 -- failures a job counts as poisoned and is tried once an hour.
--- $1 … $3 tenants, ids, leases, $4 reason, $5 whether the failure counts
+-- $1 tenant, $2 id, $3 lease, $4 reason, $5 whether the failure counts
 UPDATE index_jobs j SET
     attempts = CASE WHEN $5::bool THEN j.attempts ELSE GREATEST(0, j.attempts - 1) END,
     poisoned = $5::bool AND j.attempts >= 8,
@@ -11,5 +11,4 @@ UPDATE index_jobs j SET
         ELSE LEAST(300, power(2, j.attempts - 1))
     END),
     lease = NULL, leased_until = NULL
-FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS g (tenant, memory_id, lease)
-WHERE j.tenant = g.tenant AND j.memory_id = g.memory_id AND j.lease = g.lease;
+WHERE j.tenant = $1 AND j.memory_id = $2::uuid AND j.lease = $3::uuid;
