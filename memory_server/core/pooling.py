@@ -18,7 +18,7 @@ from memory_server.domain.presets import Weights
 from memory_server.ports import PoolRow, TermStats
 from soma_contract.text.actors import actor_match
 from soma_contract.text.dates import date_match
-from soma_contract.text.questions import is_question
+from soma_contract.text.questions import asks_when, form_of
 
 _TOKEN_WIDTH = 64
 _NO_TOKENS = np.zeros((0, _TOKEN_WIDTH), np.int8)
@@ -44,6 +44,7 @@ def pooled(
             embedded[position] = True
     no_sentences = np.zeros((0, dimension), np.int8)
     memories = [row.memory for row in rows]
+    forms = [form_of(memory.text) for memory in memories]
     codes: dict[tuple[str, str], int] = {}
     sessions = np.array(
         [
@@ -70,10 +71,12 @@ def pooled(
             if question.date is not None
             else None
         ),
-        is_question=np.array([is_question(memory.text) for memory in memories], np.bool_),
+        is_question=np.array([form.asks for form in forms], np.bool_),
         sessions=sessions,
         sequences=np.array([memory.sequence if memory.sequence is not None else -2 for memory in memories], np.int64),
         exact=exact,
+        first_person=np.array([form.first_person for form in forms], np.bool_),
+        tells_time=np.array([form.tells_time for form in forms], np.bool_) if asks_when(question.text) else None,
         options=_options(rows, weights, now),
     )
 

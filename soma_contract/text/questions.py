@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_READ_CHARS = 2_000
+_READ_CHARS = 500
 """How much of a text its form is read from: a long message shows it early, and reading all of it costs time."""
 _CLOSERS = " \t\r\n\"'”’)]}*_"
 _LATEST = re.compile(
@@ -18,14 +18,17 @@ _LATEST = re.compile(
     re.IGNORECASE,
 )
 _ASKS_WHEN = re.compile(r"\bwhen\b|\b(?:what|which) (?:date|day|week|month|year|time)\b|\bhow long\b", re.IGNORECASE)
-_FIRST_PERSON = re.compile(r"\b(?:I|[Mm]e|[Mm]y|[Mm]ine|[Ww]e|[Oo]ur|us)\b|\bi\b")
-_TIME = re.compile(
-    r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|days?|recently|since|"
-    r"morning|night|evening|summer|winter|spring|fall|autumn|"
-    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|"
-    r"september|october|november|december|\d{4})\b",
-    re.IGNORECASE,
-)
+_CONTRACTED = (f"i{mark}{ending}" for mark in "'’" for ending in ("m", "ve", "d", "ll"))
+_FIRST_PERSON = frozenset({"i", "me", "my", "mine", "myself", "we", "our", "ours", "ourselves", *_CONTRACTED})
+_TIME_WORDS = """
+yesterday today tonight tomorrow last next ago day days week weeks weekend month months year years recently since
+morning night evening summer winter spring fall autumn
+monday tuesday wednesday thursday friday saturday sunday
+january february march april may june july august september october november december
+"""
+_TIME = frozenset(_TIME_WORDS.split())
+_YEAR = re.compile(r"\b(?:19|20|21)\d\d\b")
+_MARKS = ".,;:!?'’\"“”()[]{}*_-–—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,13 @@ class Form:
 def form_of(text: str) -> Form:
     """Return the form of `text`: whether it ends by asking, speaks of its speaker, holds an expression of time."""
     start = text[:_READ_CHARS]
-    return Form(is_question(text), _FIRST_PERSON.search(start) is not None, _TIME.search(start) is not None)
+    # Whole words by splitting: several times as fast as a pattern of alternatives.
+    words = {word.strip(_MARKS) for word in start.lower().split()}
+    return Form(
+        asks=is_question(text),
+        first_person=not _FIRST_PERSON.isdisjoint(words),
+        tells_time=not _TIME.isdisjoint(words) or _YEAR.search(start) is not None,
+    )
 
 
 def is_question(text: str) -> bool:
