@@ -95,12 +95,13 @@ def with_token_weights(question: Question, rows: Sequence[PoolRow]) -> QueryFeat
     features = question.features
     if not len(features.tokens) or len(question.token_ids) != len(features.tokens):
         return features
-    held = [np.unique(row.vectors.token_ids) for row in rows if row.vectors is not None and len(row.vectors.token_ids)]
+    held = [row.vectors.token_ids for row in rows if row.vectors is not None and len(row.vectors.token_ids)]
     if not held:
         return features
-    flat = np.concatenate(held)
-    frequencies = np.array([int((flat == token).sum()) for token in question.token_ids], np.int64)
-    return replace(features, token_weights=idf(len(held), frequencies).astype(np.float32))
+    starts = np.cumsum([0, *(len(ids) for ids in held[:-1])])
+    holds = np.maximum.reduceat(np.concatenate(held)[None, :] == question.token_ids[:, None], starts, axis=1)
+    weights = idf(len(held), holds.sum(axis=1, dtype=np.int64))
+    return replace(features, token_weights=weights.astype(np.float32))
 
 
 def _options(rows: Sequence[PoolRow], weights: Weights, now: datetime) -> dict[str, NDArray[np.float32]]:
