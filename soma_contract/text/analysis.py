@@ -1,12 +1,15 @@
 """Turning text into keyword terms, the same way in the index and in this process.
 
 The vector index runs a custom analyzer (standard tokenizer, lowercase, our stop words, Snowball stemmer).  This module
-is its twin, so that BM25 of any memory can be computed locally from stored term counts.
+is its twin, so that BM25 of any memory can be computed locally from stored term counts.  The two were compared term by
+term: they differ in words with vowel signs, which the index breaks into pieces, and in a few stems, because the index
+holds an older edition of the stemmer.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from functools import lru_cache
 
@@ -18,7 +21,9 @@ DEFAULT_LANGUAGE = "english"
 MAX_TERM_BYTES = 40
 """Longer tokens are dropped (hashes, base64): the index's `length` filter does the same."""
 
-_WORD = re.compile(r"[^\W_]+")
+# Vowel signs and the like belong to their letter in the scripts of India and South-East Asia.
+_MARKS = "".join(chr(code) for code in range(0x900, 0x1D00) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+_WORD = re.compile(rf"(?:[^\W_]+[{_MARKS}]*)+")
 
 
 class Analyzer:

@@ -35,6 +35,10 @@ def test_numbers_and_other_scripts_are_terms() -> None:
     assert analyzer().terms("2023-05-08 naïve Привет 東京") == ["2023", "05", "08", "naïv", "привет", "東京"]
 
 
+def test_vowel_signs_stay_with_their_word() -> None:
+    assert analyzer().terms("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
+
+
 def test_overlong_tokens_are_dropped() -> None:
     assert analyzer().terms("a" * MAX_TERM_BYTES + " " + "b" * (MAX_TERM_BYTES + 1)) == ["a" * MAX_TERM_BYTES]
 
