@@ -28,6 +28,7 @@ _SESSION = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
     "random_page_cost": "1.1",
     "jit": "off",
     # Keyword search holds its candidates, some thousand rows, in memory for the time of a sort.

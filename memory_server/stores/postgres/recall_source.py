@@ -45,32 +45,25 @@ class PostgresRecallSource:
         unembedded_limit: int = 16,
     ) -> Overlay:
         """Search the rows that the index may not hold; one query when there are few of them, else three."""
-        query, values = _overlay_query(tenant, filter, terms, epoch, profile, vector_limit, unembedded_limit)
+        query, values = _overlay_query(tenant, filter, terms, epoch, profile, vector_limit)
         async with self.pools.interactive.tenant(tenant) as connection:
-            rows = await connection.fetch(query, *values)
-            if not rows:
-                return Overlay(0, (), (), np.zeros((0, 0), np.float32), ())
-            truncated = rows[0]["open_rows"] >= WINDOW
+            found = await connection.fetch(query, *values)
+            truncated = found[0]["open_rows"] >= WINDOW
+            rows = [row for row in found if row["memory_id"] is not None]
             if truncated and terms:
                 query, values = _behind_query(tenant, filter, terms, epoch, profile, keyword_limit)
                 keyword_ids = [str(row[0]) for row in await connection.fetch(query, *values)]
             else:
                 scored = [(-row["score"], str(row["memory_id"])) for row in rows if row["score"] is not None]
                 keyword_ids = [memory_id for _, memory_id in sorted(scored)[:keyword_limit]]
-            embedded = sorted(
-                (row["place"], str(row["memory_id"]), row["dense"]) for row in rows if row["dense"] is not None
-            )
-            new = sorted(
-                (row["place"], str(row["memory_id"]))
-                for row in rows
-                if not row["embedded"] and row["place"] <= unembedded_limit
-            )
-            unembedded = await _memories(connection, tenant, [memory_id for _, memory_id in new]) if new else ()
+            new = [str(row["memory_id"]) for row in rows if not row["embedded"]][:unembedded_limit]
+            unembedded = await _memories(connection, tenant, new) if new else ()
+        embedded = [row for row in rows if row["dense"] is not None]
         return Overlay(
-            pending_rows=rows[0]["behind_rows"],
+            pending_rows=sum(row["behind"] for row in rows),
             keyword_ids=tuple(keyword_ids),
-            vector_ids=tuple(memory_id for _, memory_id, _ in embedded),
-            vectors=dense_matrix([dense for _, _, dense in embedded]),
+            vector_ids=tuple(str(row["memory_id"]) for row in embedded),
+            vectors=dense_matrix([row["dense"] for row in embedded]),
             unembedded=unembedded,
             truncated=truncated,
         )
@@ -202,13 +195,7 @@ def _namespaces(filter: Filter, parameters: Parameters) -> str:
 
 
 def _overlay_query(
-    tenant: Tenant,
-    filter: Filter,
-    terms: Sequence[str],
-    epoch: int,
-    profile: str,
-    vector_limit: int,
-    unembedded_limit: int,
+    tenant: Tenant, filter: Filter, terms: Sequence[str], epoch: int, profile: str, vector_limit: int
 ) -> tuple[str, list[object]]:
     parameters = Parameters([tenant.name])
     parts = _term_parts(tenant, filter, terms, parameters)
@@ -220,7 +207,6 @@ def _overlay_query(
         profile=named,
         window=parameters.add(WINDOW, "bigint"),
         vectors=parameters.add(vector_limit, "bigint"),
-        unembedded=parameters.add(unembedded_limit, "bigint"),
         live=LIVE,
         filter=compiled(filter, parameters),
     )

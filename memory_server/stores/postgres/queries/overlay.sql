@@ -3,7 +3,7 @@
 -- $1 tenant, then the values of terms, epoch, limits and filter
 WITH {epoch}, {weights}, open AS MATERIALIZED (
     (
-        SELECT j.memory_id, true AS behind, j.indexed_epoch, j.moved_at
+        SELECT j.memory_id, true AS behind
         FROM index_jobs j
         WHERE j.tenant = $1 AND j.indexed_epoch < (SELECT epoch FROM searched)
         ORDER BY j.indexed_epoch, j.moved_at DESC
@@ -11,33 +11,29 @@ WITH {epoch}, {weights}, open AS MATERIALIZED (
     )
     UNION ALL
     (
-        SELECT j.memory_id, false, j.indexed_epoch, j.moved_at
+        SELECT j.memory_id, false
         FROM index_jobs j
         WHERE j.tenant = $1 AND j.indexed_epoch = (SELECT epoch FROM searched)
           AND j.moved_at > statement_timestamp() - interval '10 seconds'
         ORDER BY j.moved_at DESC
         LIMIT {window}
     )
-), matching AS (
-    SELECT m.memory_id, m.version, o.behind, v.dense, v.dense IS NOT NULL AS embedded,
-           CASE WHEN m.term_keys && {keys} THEN {score} END AS score,
-           row_number() OVER (
-               PARTITION BY v.dense IS NOT NULL ORDER BY o.behind DESC, o.indexed_epoch, o.moved_at DESC
-           ) AS place,
-           count(*) FILTER (WHERE o.behind) OVER () AS behind_rows,
-           (SELECT count(*) FROM open) AS open_rows
+)
+SELECT t.open_rows, x.*
+FROM (SELECT count(*) AS open_rows FROM open) AS t
+LEFT JOIN LATERAL (
+    SELECT m.memory_id, o.behind, v.version IS NOT NULL AS embedded,
+           -- The rows come in the order of the window, so this counts the embedded ones so far without sorting vectors.
+           CASE WHEN count(v.version) OVER (ROWS UNBOUNDED PRECEDING) <= {vectors} THEN v.dense END AS dense,
+           CASE WHEN m.term_keys && {keys} THEN {score} END AS score
     FROM open o
     CROSS JOIN LATERAL (
         SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = o.memory_id OFFSET 0
     ) AS m
     LEFT JOIN LATERAL (
-        SELECT e.dense FROM memory_vectors e
+        SELECT e.version, e.dense FROM memory_vectors e
         WHERE e.tenant = $1 AND e.memory_id = m.memory_id AND e.profile = {profile} AND e.version = m.version
         OFFSET 0
     ) AS v ON true
     WHERE {live} AND {filter}
-)
-SELECT memory_id, version, embedded, score, place, behind_rows, open_rows,
-       CASE WHEN embedded AND place <= {vectors} THEN dense END AS dense
-FROM matching
-WHERE score IS NOT NULL OR place <= CASE WHEN embedded THEN {vectors} ELSE {unembedded} END;
+) AS x ON true;
