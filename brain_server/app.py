@@ -5,32 +5,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import grpc
+
+from brain_server.core.degradation import Degradation
+from brain_server.core.observing import Closing, Observing
+from brain_server.core.own_hits import WorkingLeg
+from brain_server.core.promoting import Promoting
 from brain_server.core.reading import Reading
 from brain_server.core.recalling import Recalling
 from brain_server.core.remembering import Remembering
+from brain_server.core.vectors import TextVectors
+from brain_server.core.working_memory import WorkingMemory
+from brain_server.domain.salience import WorkingRules
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.commands import encoded
 from brain_server.gateway.delivery import Delivery
 from brain_server.gateway.health import MemoryProbe
 from brain_server.gateway.identity import BrainIdentity
 from brain_server.gateway.memory import MemoryGateway
+from brain_server.gateway.metrics import BrainMetrics
 from brain_server.gateway.operations import BreakerOperations, DeliveryOperations, MemoryServerOperations
 from brain_server.gateway.outbox import Outbox
 from brain_server.gateway.pending import OutboxWrites
 from brain_server.gateway.sending import MemorySender
+from brain_server.gateway.sessions import MirroredSessions
 from brain_server.gateway.wire import MemoryWire
 from brain_server.ports import SystemClock
 from brain_server.servicers.memory import MemoryServicer
 from brain_server.servicers.operator import Operations, OperatorServicer
+from brain_server.servicers.working_memory import WorkingMemoryServicer
 from brain_server.settings import BrainSettings
 from brain_server.stores.sqlite.entries import SqliteOutbox
 from brain_server.stores.sqlite.file import BrainFile
+from brain_server.stores.sqlite.items import SqliteSessions
 from brain_server.stores.sqlite.verdicts import SqliteVerdicts
 from rpckit.channel import ChannelTls
 from rpckit.health import ComponentState, Health
@@ -43,8 +56,10 @@ from rpckit.telemetry.calls import CallTelemetry
 from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc
-from soma.memory.v1 import memory_service_pb2_grpc
+from soma.memory.v1 import memory_service_pb2_grpc, working_memory_service_pb2_grpc
 from soma_contract.convert.operations import ServerIdentity
+from soma_contract.embedders.base import Embedder
+from soma_contract.embedders.factory import build_embedder
 from soma_contract.ids import new_memory_id
 from soma_contract.scopes import SCOPES, TENANTLESS
 
@@ -52,6 +67,7 @@ _log = logging.getLogger("soma.brain")
 
 SERVICES: dict[str, tuple[str, ...]] = {
     "soma.memory.v1.MemoryService": ("outbox",),
+    "soma.memory.v1.WorkingMemoryService": ("outbox",),
     "soma.admin.v1.OperatorService": (),
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
@@ -67,6 +83,34 @@ class _Probe:
     check: Callable[[], Coroutine[Any, Any, None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is opened first: the file and the way to the memory server, and what stands on them."""
+
+    clock: SystemClock
+    metrics: PrometheusMetrics
+    reports: BrainMetrics
+    file: BrainFile
+    breakers: Breakers
+    wire: MemoryWire
+    kept: SqliteOutbox
+    delivery: Delivery
+    embedder: Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """The use cases."""
+
+    remembering: Remembering
+    reading: Reading
+    recalling: Recalling
+    working: WorkingMemory
+    observing: Observing
+    promoting: Promoting
+    default_rules: WorkingRules
+
+
 async def run(settings: BrainSettings, on_port: Callable[[int], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; ``on_port`` is told the port when calls are taken."""
     stop = StopRequest()
@@ -80,94 +124,176 @@ async def run(settings: BrainSettings, on_port: Callable[[int], None] | None = N
 async def _build(
     settings: BrainSettings, stack: AsyncExitStack, stop: StopRequest, on_port: Callable[[int], None] | None
 ) -> Served:
-    clock = SystemClock()
-    file = await stack.enter_async_context(
-        BrainFile(settings.data_dir, key_file=settings.outbox_key_file, brain_id=settings.brain_id)
-    )
-    credential = (await asyncio.to_thread(settings.service_credential_file.read_text)).strip()
-    tls = ChannelTls(settings.brain_memory_ca) if settings.brain_memory_ca else None
-    breakers = Breakers("memory", clock=clock)
-    wire = await stack.enter_async_context(MemoryWire(settings.brain_memory_target, credential, breakers, tls))
-    gateway = MemoryGateway(wire)
-    kept = SqliteOutbox(file)
-    outbox = Outbox(kept, clock=clock)
-    await outbox.load()
-    delivery = await stack.enter_async_context(Delivery(outbox, MemorySender(gateway), clock=clock))
-    writes = OutboxWrites(outbox, delivery)
+    parts = await _open(settings, stack)
+    cases = await _wire(settings, parts)
     identity = BrainIdentity(
-        wire, SqliteVerdicts(file), clock, fresh_s=settings.verdict_fresh_s, outage_s=settings.verdict_outage_s
+        parts.wire,
+        SqliteVerdicts(parts.file),
+        parts.clock,
+        fresh_s=settings.verdict_fresh_s,
+        outage_s=settings.verdict_outage_s,
     )
     await identity.load()
-
-    async def check_outbox() -> None:
-        if file.writer.broken is not None:
-            raise OSError(file.writer.broken)
-
-    probe = MemoryProbe(wire, breakers, on_back=delivery.wake)
-    health = await stack.enter_async_context(Health([_Probe("outbox", check_outbox), probe], services=SERVICES))
+    health = await stack.enter_async_context(_health(parts))
     drain = Drain()
-    metrics = PrometheusMetrics()
     chain = call_chain(
         identity,
         drain=drain,
-        telemetry=CallTelemetry(metrics),
+        telemetry=CallTelemetry(parts.metrics),
         limits=AdmissionLimits(calls=settings.brain_max_calls, calls_per_tenant=settings.brain_max_calls_per_tenant),
         scopes=SCOPES,
         tenantless=TENANTLESS,
     )
     server = new_server(chain, ServerOptions())
-    operations = Operations(
-        server=ServerIdentity(
-            "brain", version("soma-memory"), f"{socket.gethostname()}/{new_memory_id()}", clock.now(), tuple(SERVICES)
-        ),
-        health=health,
-        drain=drain,
-        clock=clock,
-        breakers=BreakerOperations(breakers),
-        outbox=DeliveryOperations(delivery, kept),
-        memory=MemoryServerOperations(wire),
-        stop=stop.request,
-    )
-    memory = MemoryServicer(
-        Remembering(writes.submit, writes, gateway, encoded, clock),
-        Reading(gateway, writes, clock),
-        Recalling(gateway, writes, clock),
-        gateway,
-        drain,
-    )
-    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
+    _serve_memories(server, parts, cases, drain)
+    operations = _operations(parts, health, drain, stop)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     health.add_to(server)
     if settings.brain_reflection:
         add_reflection(server, SERVICES)
     if settings.brain_ops_address:
         host, _, ops_port = settings.brain_ops_address.rpartition(":")
-        ops = OpsPort(host, int(ops_port), is_ready=lambda: health.is_ready, metrics=metrics.exposition)
-        await stack.enter_async_context(ops)
+        exposition = parts.metrics.exposition
+        await stack.enter_async_context(
+            OpsPort(host, int(ops_port), is_ready=lambda: health.is_ready, metrics=exposition)
+        )
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
     await _memory_awaited(health)
+    await stack.enter_async_context(_running(parts, cases))
 
     def started() -> None:
-        _log.info("brain takes calls", extra={"fields": {"port": port, "brain": file.brain_id}})
+        _log.info("brain takes calls", extra={"fields": {"port": port, "brain": parts.file.brain_id}})
         if on_port is not None:
             on_port(port)
 
-    async def flush() -> None:
-        await delivery.drain(_DRAIN_OUTBOX_S)
+    async def flush_outbox() -> None:
+        await parts.delivery.drain(_DRAIN_OUTBOX_S)
 
-    return Served(server, drain, health, flushes=(flush,), on_started=started)
+    return Served(server, drain, health, flushes=(cases.working.drain, flush_outbox), on_started=started)
+
+
+async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
+    """Open the file, the channel and the embedder, and start to deliver what the outbox holds."""
+    clock, metrics = SystemClock(), PrometheusMetrics()
+    reports = BrainMetrics(metrics)
+    file = await stack.enter_async_context(
+        BrainFile(settings.data_dir, key_file=settings.outbox_key_file, brain_id=settings.brain_id)
+    )
+    credential = (await asyncio.to_thread(settings.service_credential_file.read_text)).strip()
+    tls = ChannelTls(settings.brain_memory_ca) if settings.brain_memory_ca else None
+    breakers = Breakers("memory", clock=clock, metrics=reports)
+    wire = await stack.enter_async_context(MemoryWire(settings.brain_memory_target, credential, breakers, tls))
+    embedder = build_embedder(
+        settings.embedder,
+        model=settings.embedder_model,
+        base_url=settings.embedder_base_url,
+        api_key=settings.embedder_api_key.get_secret_value(),
+        dimensions=settings.embedder_dimensions,
+        threads=settings.embedder_threads,
+        cache_dir=settings.cache_dir,
+    )
+    await stack.enter_async_context(embedder)
+    kept = SqliteOutbox(file)
+    outbox = Outbox(kept, clock=clock, metrics=reports)
+    await outbox.load()
+    delivery = await stack.enter_async_context(
+        Delivery(outbox, MemorySender(MemoryGateway(wire)), clock=clock, metrics=reports)
+    )
+    return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder)
+
+
+async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
+    """Make the use cases and bring working memory back."""
+    clock, gateway = parts.clock, MemoryGateway(parts.wire)
+    writes = OutboxWrites(parts.delivery.outbox, parts.delivery)
+    vectors = TextVectors(parts.embedder)
+    rules = WorkingRules(capacity=settings.wm_capacity)
+    working = WorkingMemory(
+        SqliteSessions(parts.file),
+        rules=rules,
+        clock=clock,
+        metrics=parts.reports,
+        mirror=MirroredSessions(parts.wire, parts.file.brain_id),
+        most_sessions=settings.wm_sessions,
+        most_bytes=settings.wm_bytes,
+    )
+    restored = await working.load()
+    _log.info("working memory is back", extra={"fields": {"sessions": restored}})
+    remembering = Remembering(writes.submit, writes, gateway, encoded, clock)
+    return _Cases(
+        remembering=remembering,
+        reading=Reading(gateway, writes, clock),
+        recalling=Recalling(gateway, writes, WorkingLeg(working, clock), vectors, clock),
+        working=working,
+        observing=Observing(working, vectors),
+        promoting=Promoting(working, remembering, writes),
+        default_rules=rules,
+    )
+
+
+def _serve_memories(server: grpc.aio.Server, parts: _Parts, cases: _Cases, drain: Drain) -> None:
+    memory = MemoryServicer(cases.remembering, cases.reading, cases.recalling, MemoryGateway(parts.wire), drain)
+    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
+    working = WorkingMemoryServicer(
+        cases.working,
+        cases.observing,
+        cases.promoting,
+        Closing(cases.working, cases.promoting),
+        drain,
+        cases.default_rules,
+    )
+    working_memory_service_pb2_grpc.add_WorkingMemoryServiceServicer_to_server(working, server)
+
+
+def _health(parts: _Parts) -> Health:
+    async def check_outbox() -> None:
+        if parts.file.writer.broken is not None:
+            raise OSError(parts.file.writer.broken)
+
+    probe = MemoryProbe(parts.wire, parts.breakers, on_back=parts.delivery.wake)
+    return Health([_Probe("outbox", check_outbox), probe], services=SERVICES)
+
+
+def _operations(parts: _Parts, health: Health, drain: Drain, stop: StopRequest) -> Operations:
+    name = f"{socket.gethostname()}/{new_memory_id()}"
+    return Operations(
+        server=ServerIdentity("brain", version("soma-memory"), name, parts.clock.now(), tuple(SERVICES)),
+        health=health,
+        drain=drain,
+        clock=parts.clock,
+        breakers=BreakerOperations(parts.breakers),
+        outbox=DeliveryOperations(parts.delivery, parts.kept),
+        memory=MemoryServerOperations(parts.wire),
+        stop=stop.request,
+    )
+
+
+@asynccontextmanager
+async def _running(parts: _Parts, cases: _Cases) -> AsyncIterator[None]:
+    """Run what is due every second until left; a defect in it ends the server instead of staying silent."""
+    degradation = Degradation(BreakerOperations(parts.breakers), parts.reports, parts.clock)
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(cases.working.run(cases.promoting.on_tick)),
+            group.create_task(degradation.run()),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def _memory_awaited(health: Health) -> None:
     """Give a memory server that starts at the same time a moment; a brain serves without one as well."""
     with suppress(TimeoutError):
         async with asyncio.timeout(MEMORY_AWAITED_S):
-            while not any(
+            while not any(  # noqa: ASYNC110 - components are asked, they do not tell
                 report.name == MemoryProbe.name and report.state is ComponentState.HEALTHY
                 for report in await health.refresh()
             ):
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - components are asked, they do not tell
+                await asyncio.sleep(0.05)
 
 
 def _tls(settings: BrainSettings) -> ServerTls | None:

@@ -14,7 +14,7 @@ from brain_server.domain.item import SessionState, StoredSalience
 from soma_contract.convert.operations import ComponentState
 from soma_contract.filters import Filter
 from soma_contract.memory import Command, Memory, Origin, Target, View, Written
-from soma_contract.recall import Recalled, RecallQuery
+from soma_contract.recall import Hit, RecallQuery, Summary
 from soma_contract.tenant import Caller, Tenant
 
 
@@ -171,10 +171,19 @@ class SessionMirror(Protocol):
     """Where sessions are kept for other brains: the memory server."""
 
     async def fetch(self, tenant: Tenant, session_id: str) -> SessionState | None:
-        """Return a session's last snapshot, or None; raises SomaError."""
+        """Take a session over: return its last snapshot, now this brain's, or None; raises SomaError."""
 
-    async def put(self, tenant: Tenant, state: SessionState) -> None:
-        """Keep a session's snapshot in place of an earlier one; raises SomaError."""
+    async def put(self, tenant: Tenant, state: SessionState) -> int:
+        """Keep a session's snapshot; return the epoch it is held under, 0 if the session is another brain's by now.
+
+        Raises SomaError.
+        """
+
+    async def drop(self, tenant: Tenant, session_id: str) -> None:
+        """Remove a session's snapshot; raises SomaError."""
+
+    async def lost(self, tenant: Tenant) -> list[str]:
+        """Return the sessions of a tenant that are other brains'; raises SomaError."""
 
 
 class WorkingMetrics(Protocol):
@@ -256,6 +265,29 @@ class ForgottenSoFar:
     final: bool = False
 
 
+class StoredHit(Protocol):
+    """A hit as the memory server sent it; it is read only by those who have to, since most are just passed on."""
+
+    @property
+    def memory_id(self) -> str:
+        """The memory found."""
+
+    @property
+    def wire(self) -> object:
+        """The hit in the form in which it came."""
+
+    def read(self) -> Hit:
+        """Return the hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LongTermAnswer:
+    """What the memory server recalled."""
+
+    hits: tuple[StoredHit, ...]
+    summary: Summary
+
+
 class LongTerm(Protocol):
     """The memory server; every method raises its refusal, or CircuitBreakerOpenError without asking."""
 
@@ -300,7 +332,7 @@ class LongTerm(Protocol):
     ) -> AsyncIterator[ForgottenSoFar]:
         """Delete what matches, with progress."""
 
-    async def recall(self, tenant: Tenant, query: RecallQuery) -> Recalled:
+    async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
         """Recall in long-term memory."""
 
 
@@ -358,8 +390,14 @@ class PendingWrites(Protocol):
     async def all_of(self, tenant: Tenant) -> list[tuple[Command, datetime]]:
         """Return all pending writes of memories, oldest first."""
 
+    async def newest(self, tenant: Tenant, most: int) -> list[tuple[Command, datetime]]:
+        """Return the writes of memories that were accepted last, oldest of them first."""
+
     def count(self, tenant: Tenant) -> int:
         """Return how many are pending."""
+
+    def oldest_at(self, tenant: Tenant) -> datetime | None:
+        """Return when the oldest was accepted."""
 
 
 # --- what operators see --------------------------------------------------------------------------

@@ -1,103 +1,263 @@
-"""The verb *recall* on the brain: long-term memory with pending writes applied, and what is left in an outage."""
+"""The verb *recall* on the brain: working memory, pending writes and long-term memory, ranked together.
+
+Long-term memory is asked while the brain searches what it holds itself.  When it is away or late the rest answers
+alone, and says so; an answer without a hit is then an error, because "nothing found" would be a guess.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
-from brain_server.domain.overlap import scored_by_terms
-from brain_server.domain.pending import applied, places
-from brain_server.ports import Clock, LongTerm, PendingWrites
-from soma_contract.errors import CircuitBreakerOpenError, Code, SomaError
-from soma_contract.filters import Filter, with_default_namespace
-from soma_contract.filters import matches as filter_matches
-from soma_contract.memory import Command, Memory, Remember
-from soma_contract.recall import Hit, Leg, LegReport, LegState, Recalled, RecallQuery, Source, Summary
+from brain_server.core.own_hits import WAITING, OwnHit, OwnHits, PendingLeg, Question, WorkingLeg, may_answer
+from brain_server.core.vectors import TextVectors
+from brain_server.domain.merging import Scale, likeness
+from brain_server.domain.pending import applied
+from brain_server.ports import Clock, LongTerm, LongTermAnswer, PendingWrites, StoredHit
+from soma_contract.errors import CircuitBreakerOpenError, Code, ComponentUnavailableError, SomaError
+from soma_contract.filters import AllOf, NumberField, NumberRange, with_default_namespace
+from soma_contract.limits import LIMITS
+from soma_contract.recall import Hit, Leg, LegReport, LegState, RecallQuery, Source, Summary
 from soma_contract.tenant import Tenant
+from soma_contract.tokenizer import count_tokens
 
-_OUTAGES = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
+OUTAGES = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS})
+_OWN_LEGS = frozenset({Leg.WORKING, Leg.PENDING})
 _LONG_TERM_LEGS = (Leg.EXACT, Leg.DENSE, Leg.KEYWORD, Leg.OVERLAY, Leg.LATE_INTERACTION)
+_MARGIN_S = 0.05
+"""What is left of a deadline for ranking and answering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits, best first, those of the memory server unread where nothing was to be changed; and what was searched."""
+
+    hits: tuple[Hit | StoredHit, ...]
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The session of a recall; an empty id is none."""
+
+    session_id: str
+    namespace: str
+    long_term_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Recalling:
-    """Recalls through the brain; an outage of long-term memory is named in the summary, never an empty success."""
+    """Recalls through the brain."""
 
     long_term: LongTerm
     pending: PendingWrites
+    working_leg: WorkingLeg
+    vectors: TextVectors
     clock: Clock
 
-    async def recall(self, tenant: Tenant, query: RecallQuery, *, namespace: str) -> Recalled:
+    async def recall(
+        self,
+        tenant: Tenant,
+        query: RecallQuery,
+        *,
+        namespace: str,
+        session_id: str = "",
+        deadline_s: float | None = None,
+    ) -> Answer:
         """Return hits, best first, and what was searched.
 
-        Raises the memory server's refusal, and its outage when ``allow_degraded`` is off.
+        Raises the memory server's refusal, and its outage when ``allow_degraded`` is off or nothing else was found.
         """
         started = self.clock.monotonic()
         query = replace(query, filter=with_default_namespace(query.filter, namespace))
-        waiting = await self._waiting(tenant)
+        session = await self._session(tenant, session_id, query, namespace)
+        legs = query.legs - _OWN_LEGS
+        if not session.session_id and not self.pending.count(tenant) and (legs or not query.legs):
+            answer = await self.long_term.recall(tenant, replace(query, legs=legs))
+            return Answer(answer.hits, _with_legs(answer.summary, [_skipped(Leg.WORKING), _skipped(Leg.PENDING)]))
+        return await self._merged(tenant, query, session, started, deadline_s)
+
+    async def _session(self, tenant: Tenant, session_id: str, query: RecallQuery, namespace: str) -> _Session:
+        wanted = session_id and query.like is None and (not query.legs or Leg.WORKING in query.legs)
+        if not wanted or not await self.working_leg.working.count(tenant, session_id):
+            return _Session("", namespace)
+        ids = self.working_leg.working.long_term_ids(tenant, session_id)
+        # The items used last stand at the end.
+        return _Session(session_id, namespace, tuple(ids[-LIMITS.filter_values :]))
+
+    async def _merged(
+        self, tenant: Tenant, query: RecallQuery, session: _Session, started: float, deadline_s: float | None
+    ) -> Answer:
+        left_s = None if deadline_s is None else max(0.0, deadline_s - _MARGIN_S)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._ask(tenant, query, session, started))
+            own = await self._search(tenant, query, session, left_s)
+        asked = asking.result()
+        if isinstance(asked, SomaError):
+            if asked.code not in OUTAGES or not query.allow_degraded:
+                raise asked
+            answer = LongTermAnswer((), self._without_long_term(asked, started))
+        else:
+            answer = asked
+        question, legs = own
+        summary = _with_legs(answer.summary, [leg.report for leg in legs])
+        if summary.degraded and not query.allow_degraded:
+            raise ComponentUnavailableError(component="embedder", retry_after_s=1.0)
+        gone = frozenset(answer.summary.gone_ids)
+        if lost := gone.intersection(session.long_term_ids):
+            await self.working_leg.working.forget(tenant, sorted(lost))
+        stored = await self._current(tenant, query, answer.hits)
+        found = [hit for leg in legs for hit in leg.hits if hit.memory.memory_id not in gone]
+        found = [hit for hit in found if not await self._is_forgotten(tenant, hit)]
+        hits = self._ranked(query, question, stored, found) if found else stored
+        hits = _within_budget(hits[: query.limit], query.token_budget)
+        if isinstance(asked, SomaError) and not hits:
+            raise asked
+        await self._count_uses(tenant, session, hits, found)
+        summary = replace(
+            summary,
+            considered=summary.considered + sum(leg.report.candidates for leg in legs),
+            gone_ids=tuple(each for each in answer.summary.gone_ids if each in query.recheck_ids),
+            tokens=sum(_tokens(hit) for hit in hits) if query.token_budget else 0,
+            duration_s=self.clock.monotonic() - started,
+        )
+        return Answer(tuple(hits), summary)
+
+    async def _ask(
+        self, tenant: Tenant, query: RecallQuery, session: _Session, started: float
+    ) -> LongTermAnswer | SomaError:
+        """Ask long-term memory, and whether the memories that items became are still there."""
+        if query.legs and not query.legs - _OWN_LEGS:
+            return LongTermAnswer((), Summary(tuple(_skipped(leg) for leg in _LONG_TERM_LEGS)))
+        rechecked = tuple(dict.fromkeys((*query.recheck_ids, *session.long_term_ids)))[: LIMITS.filter_values]
         try:
-            answer = await self.long_term.recall(tenant, query)
+            return await self.long_term.recall(
+                tenant, replace(query, legs=query.legs - _OWN_LEGS, recheck_ids=rechecked)
+            )
         except SomaError as error:
-            if error.code not in _OUTAGES or not query.allow_degraded or not waiting:
-                raise
-            answer = self._without_long_term(error, started)
-        if not waiting:
-            return _with_leg(answer, LegReport(Leg.PENDING, LegState.SKIPPED))
-        return self._merged(query, answer, waiting, started)
+            return error
 
-    async def _waiting(self, tenant: Tenant) -> dict[str, list[tuple[Command, datetime]]]:
+    async def _search(
+        self, tenant: Tenant, query: RecallQuery, session: _Session, left_s: float | None
+    ) -> tuple[Question, list[OwnHits]]:
+        """Search what the brain holds itself."""
+        pending = self.pending.count(tenant) > 0
+        if query.min_relevance is not None:
+            floor = NumberRange(NumberField.RELEVANCE, low=query.min_relevance)
+            query = replace(query, filter=AllOf((query.filter, floor)))
+        question = await Question.of(
+            query, self.vectors, embedded=bool(session.session_id) or self._is_waiting(tenant), deadline_s=left_s
+        )
+        working = OwnHits([], _skipped(Leg.WORKING))
+        if session.session_id:
+            working = await self.working_leg.search(tenant, session.session_id, query, question, session.namespace)
+        waiting = OwnHits([], _skipped(Leg.PENDING))
+        if pending and (not query.legs or Leg.PENDING in query.legs):
+            leg = PendingLeg(self.pending, self.vectors, self.clock)
+            waiting = await leg.search(tenant, query, question, left_s)
+        return question, [working, waiting]
+
+    def _is_waiting(self, tenant: Tenant) -> bool:
+        """Whether pending writes are more than those that are on their way at any moment."""
+        oldest_at = self.pending.oldest_at(tenant)
+        return oldest_at is not None and oldest_at < self.clock.now() - WAITING
+
+    async def _current(self, tenant: Tenant, query: RecallQuery, hits: Sequence[StoredHit]) -> list[Hit | StoredHit]:
+        """Return the hits as pending writes have left them."""
         if not self.pending.count(tenant):
-            return {}
-        waiting: dict[str, list[tuple[Command, datetime]]] = {}
-        for command, at in await self.pending.all_of(tenant):
-            place = command.memory.memory_id if isinstance(command, Remember) else places(command.target)[0]
-            waiting.setdefault(place, []).append((command, at))
-        return waiting
-
-    def _merged(
-        self,
-        query: RecallQuery,
-        answer: Recalled,
-        waiting: dict[str, list[tuple[Command, datetime]]],
-        started: float,
-    ) -> Recalled:
-        """Mask what pending writes changed or deleted, and rank what they add among the rest."""
-        kept: list[Hit] = []
-        for hit in answer.hits:
-            commands = waiting.get(hit.memory.memory_id)
-            if commands is None:
-                kept.append(hit)
+            return [*hits]
+        current: list[Hit | StoredHit] = []
+        for hit in hits:
+            commands = await self.pending.touching(tenant, hit.memory_id)
+            if not commands:
+                current.append(hit)
                 continue
-            memory = applied(hit.memory, commands)
-            del waiting[hit.memory.memory_id]
-            if memory is not None and self._may_answer(memory, query.filter):
-                kept.append(replace(hit, memory=memory, source=Source.PENDING))
-        fresh = [
-            memory
-            for commands in waiting.values()
-            if (memory := applied(None, commands)) is not None and self._may_answer(memory, query.filter)
-        ]
-        top = max((hit.score for hit in kept), default=1.0)
-        added = [
-            Hit(memory, score * top, signals=signals, source=Source.PENDING)
-            for memory, score, signals in scored_by_terms(query.text, fresh)
-        ]
-        hits = sorted((*kept, *added), key=lambda hit: (-(hit.signals.exact or 0.0), -hit.score, hit.memory.memory_id))
-        report = LegReport(Leg.PENDING, LegState.RAN, self.clock.monotonic() - started, candidates=len(fresh))
-        return _with_leg(Recalled(tuple(hits[: query.limit]), answer.summary), report)
+            read = hit.read()
+            memory = applied(read.memory, commands)
+            if memory is not None and may_answer(memory, query.filter, self.clock.now()):
+                current.append(replace(read, memory=memory, source=Source.PENDING))
+        return current
 
-    def _may_answer(self, memory: Memory, filter: Filter) -> bool:
-        expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
-        return not expired and filter_matches(filter, memory)
+    async def _is_forgotten(self, tenant: Tenant, hit: OwnHit) -> bool:
+        """Whether a pending write has deleted the memory that an item became."""
+        if hit.source is not Source.WORKING or not self.pending.any_touching(tenant, hit.memory.memory_id):
+            return False
+        commands = await self.pending.touching(tenant, hit.memory.memory_id)
+        return applied(hit.memory, commands) is None
 
-    def _without_long_term(self, error: SomaError, started: float) -> Recalled:
+    def _ranked(
+        self, query: RecallQuery, question: Question, stored: Sequence[Hit | StoredHit], found: Sequence[OwnHit]
+    ) -> list[Hit | StoredHit]:
+        """Place what the brain found among the hits of the memory server; one hit a memory."""
+        read: list[Hit] = [each if isinstance(each, Hit) else each.read() for each in stored]
+        likes = [likeness(hit.signals.dense, question.share(hit.memory)) for hit in read]
+        scale = Scale([(like, hit.score) for like, hit in zip(likes, read, strict=True)])
+        hits = {hit.memory.memory_id: hit for hit in read}
+        for own in found:
+            if not _is_near_enough(query, own):
+                continue
+            score = scale.score(own.likeness)
+            same = hits.get(own.memory.memory_id)
+            if same is None:
+                hits[own.memory.memory_id] = Hit(own.memory, score, own.signals, own.source)
+            elif own.source is Source.WORKING:
+                signals = replace(same.signals, working=own.salience)
+                hits[own.memory.memory_id] = replace(same, score=max(score, same.score), signals=signals)
+            elif same.source is Source.WORKING:
+                # What waits in the outbox is what will be stored.
+                signals = replace(own.signals, working=same.signals.working)
+                hits[own.memory.memory_id] = Hit(own.memory, max(score, same.score), signals, own.source)
+        ranked: list[Hit] = sorted(
+            hits.values(), key=lambda hit: (-(hit.signals.exact or 0.0), -hit.score, hit.memory.memory_id)
+        )
+        return [*ranked]
+
+    async def _count_uses(
+        self, tenant: Tenant, session: _Session, hits: Sequence[Hit | StoredHit], found: Sequence[OwnHit]
+    ) -> None:
+        """Recalled is used: the items among the hits, and those that became one of them."""
+        if not session.session_id:
+            return
+        answered = {hit.memory.memory_id if isinstance(hit, Hit) else hit.memory_id for hit in hits}
+        items = [own.item_id for own in found if own.item_id and own.memory.memory_id in answered]
+        await self.working_leg.working.use(tenant, session.session_id, items, answered)
+
+    def _without_long_term(self, error: SomaError, started: float) -> Summary:
         late = error.code is Code.DEADLINE_EXCEEDED
         state = LegState.DROPPED if late else LegState.DEGRADED
         cause = "BREAKER_OPEN:memory" if isinstance(error, CircuitBreakerOpenError) else f"{error.reason}:memory"
         took_s = self.clock.monotonic() - started
-        return Recalled((), Summary(tuple(LegReport(leg, state, took_s, cause) for leg in _LONG_TERM_LEGS)))
+        return Summary(tuple(LegReport(leg, state, took_s, cause) for leg in _LONG_TERM_LEGS))
 
 
-def _with_leg(answer: Recalled, report: LegReport) -> Recalled:
-    legs = (*(leg for leg in answer.summary.legs if leg.leg is not report.leg), report)
-    return Recalled(answer.hits, replace(answer.summary, legs=legs))
+def _is_near_enough(query: RecallQuery, hit: OwnHit) -> bool:
+    return query.min_score is None or hit.exact or (hit.cosine is not None and hit.cosine >= query.min_score)
+
+
+def _within_budget(hits: Sequence[Hit | StoredHit], token_budget: int) -> list[Hit | StoredHit]:
+    """Fill a budget with hits, best first; one that is too long leaves room for the next."""
+    if not token_budget:
+        return [*hits]
+    kept: list[Hit | StoredHit] = []
+    spent = 0
+    for hit in hits:
+        read = hit if isinstance(hit, Hit) else hit.read()
+        tokens = read.tokens or count_tokens(read.memory.text)
+        if spent + tokens <= token_budget:
+            spent += tokens
+            kept.append(replace(read, tokens=tokens))
+    return kept
+
+
+def _tokens(hit: Hit | StoredHit) -> int:
+    return hit.tokens if isinstance(hit, Hit) else 0
+
+
+def _skipped(leg: Leg) -> LegReport:
+    return LegReport(leg, LegState.SKIPPED)
+
+
+def _with_legs(summary: Summary, reports: Sequence[LegReport]) -> Summary:
+    own = {report.leg for report in reports}
+    return replace(summary, legs=(*(leg for leg in summary.legs if leg.leg not in own), *reports))

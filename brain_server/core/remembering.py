@@ -37,8 +37,10 @@ class Remembering:
     encode: Callable[[Command], tuple[str, bytes]]
     clock: Clock
 
-    async def write(self, tenant: Tenant, command: Command, *, deadline_s: float | None = None) -> Acknowledged:
-        """Acknowledge one command once it is durable.
+    async def write(
+        self, tenant: Tenant, command: Command, *, deadline_s: float | None = None, operation: str = ""
+    ) -> Acknowledged:
+        """Acknowledge one command once it is durable; ``operation`` is what it is called in the outbox if not its verb.
 
         Raises the memory server's refusal, OutboxFullError, and for conditional writes also
         ComponentUnavailableError or CircuitBreakerOpenError: those are never queued.
@@ -49,11 +51,11 @@ class Remembering:
         if is_conditional(command):
             return await self._decided(tenant, command)
         command = with_request_id(command)
-        operation, payload = self.encode(command)
+        verb, payload = self.encode(command)
         draft = Draft(
             entry_id=new_memory_id(),
             request_id=command.request_id,
-            operation=operation,
+            operation=operation or verb,
             touched=touched(command),
             payload=payload,
             origin_at=self.clock.now(),

@@ -11,9 +11,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from brain_server.domain.handing_over import compacted, merged
 from brain_server.domain.item import SessionState
 from brain_server.domain.salience import WorkingRules
-from brain_server.domain.session import Session, compacted
+from brain_server.domain.session import Session
 from brain_server.ports import Clock, SessionFile, SessionMirror, SessionName, WorkingMetrics
 from soma_contract.errors import SessionNotFoundError, SomaError
 from soma_contract.tenant import Tenant
@@ -21,7 +22,10 @@ from soma_contract.tenant import Tenant
 log = logging.getLogger(__name__)
 
 _LOADED_AT_ONCE = 32
+_MIRRORED_AT_ONCE = 8
 _REMEMBERED_ABSENCES = 10_000
+_ABSENT_S = 30.0
+"""How long the mirror's word holds that it does not know a session."""
 
 
 class SessionKeeper:
@@ -58,7 +62,9 @@ class SessionKeeper:
         self._wide: OrderedDict[SessionName, None] = OrderedDict()
         self._used: set[SessionName] = set()
         self._on_file: set[SessionName] = set()
-        self._absent: OrderedDict[SessionName, None] = OrderedDict()
+        self._absent: OrderedDict[SessionName, float] = OrderedDict()
+        self._to_check: set[Tenant] = set()
+        """Tenants with sessions on the file that other brains may have taken over while this one was down."""
         self._loading: dict[SessionName, asyncio.Future[None]] = {}
         # Monotonic within this process, anchored to the wall clock once: decay never runs backwards.
         self._anchor_s = clock.now().timestamp() - clock.monotonic()
@@ -77,6 +83,7 @@ class SessionKeeper:
     async def load(self, names: tuple[SessionName, ...]) -> int:
         """Bring back sessions of the file, given with the last used first, as many as fit; return how many."""
         self._on_file.update(names)
+        self._to_check.update(name.tenant for name in names)
         wanted = names[: self._most_sessions]
         for start in range(0, len(wanted), _LOADED_AT_ONCE):
             some = wanted[start : start + _LOADED_AT_ONCE]
@@ -103,7 +110,7 @@ class SessionKeeper:
         if session is not None:
             self._sessions.move_to_end(name)
             return session
-        if name not in self._on_file and (self._mirror is None or name in self._absent):
+        if name not in self._on_file and (self._mirror is None or self._is_absent(name)):
             return None
         loading = self._loading[name] = asyncio.get_running_loop().create_future()
         try:
@@ -140,10 +147,15 @@ class SessionKeeper:
                 return None
             if state is not None and (state.items or state.last_sequence):
                 return await self.adopt(name, state)
-        self._absent[name] = None
+        self._absent[name] = self.now_s()
+        self._absent.move_to_end(name)
         if len(self._absent) > _REMEMBERED_ABSENCES:
             self._absent.popitem(last=False)
         return None
+
+    def _is_absent(self, name: SessionName) -> bool:
+        since_s = self._absent.get(name)
+        return since_s is not None and self.now_s() - since_s < _ABSENT_S
 
     # --- keeping ----------------------------------------------------------------------------------
 
@@ -226,7 +238,14 @@ class SessionKeeper:
         """Write down what changed and wait for the fsync; what fails stays to be written with the next change."""
         slots = session.slots
         changed, emptied = sorted(slots.changed), sorted(slots.emptied)
-        change = SessionState(name.session_id, session.last_sequence, session.touched_s, tuple(slots.stored(changed)))
+        change = SessionState(
+            name.session_id,
+            session.last_sequence,
+            session.touched_s,
+            tuple(slots.stored(changed)),
+            session.persona_id,
+            session.epoch,
+        )
         slots.used.difference_update(changed)
         slots.changed.clear()
         slots.emptied.clear()
@@ -251,18 +270,65 @@ class SessionKeeper:
         if self._mirror is None:
             self.to_mirror.clear()
             return
-        for _ in range(min(most, len(self.to_mirror))):
-            name, _none = self.to_mirror.popitem(last=False)
+        names = [*self.to_mirror][:most]
+        for start in range(0, len(names), _MIRRORED_AT_ONCE):
+            some = names[start : start + _MIRRORED_AT_ONCE]
+            if not all(await asyncio.gather(*(self._mirrored(self._mirror, name) for name in some))):
+                return
+
+    async def give_up_lost(self) -> None:
+        """Forget the sessions that other brains have taken over while this one was down; their snapshots are newer."""
+        if self._mirror is None:
+            self._to_check.clear()
+        while self._mirror is not None and self._to_check:
+            tenant = next(iter(self._to_check))
+            for session_id in await self._mirror.lost(tenant):
+                name = SessionName(tenant, session_id)
+                if name in self._on_file:
+                    await self._give_up(name)
+            self._to_check.discard(tenant)
+
+    async def _mirrored(self, mirror: SessionMirror, name: SessionName) -> bool:
+        """Hand over one session; return whether the mirror took part."""
+        self.to_mirror.pop(name, None)
+        try:
             session = self._sessions.get(name)
             state = session.state() if session is not None else None
             if state is None and name in self._on_file:
                 state = await self.file.session(name.tenant, name.session_id)
-            try:
-                # A closed session leaves an empty snapshot behind.
-                await self._mirror.put(name.tenant, state or SessionState(name.session_id, 0, self.now_s(), ()))
-            except SomaError:
-                self.to_mirror[name] = None
-                return
+            if state is None:
+                await mirror.drop(name.tenant, name.session_id)
+                return True
+            epoch = await mirror.put(name.tenant, state)
+            if epoch and session is not None:
+                session.epoch = epoch
+            elif not epoch:
+                await self._settle_ownership(mirror, name, state)
+        except SomaError:
+            self.to_mirror[name] = None
+            return False
+        except BaseException:
+            self.to_mirror[name] = None
+            raise
+        return True
+
+    async def _settle_ownership(self, mirror: SessionMirror, name: SessionName, ours: SessionState) -> None:
+        """The session is another brain's: it was taken over, or it was opened here while nobody could be asked."""
+        if ours.epoch:
+            log.warning("a session was taken over by another brain")
+            await self._give_up(name)
+            return
+        theirs = await mirror.fetch(name.tenant, name.session_id)
+        if theirs is not None:
+            session = self._sessions.get(name)
+            ours = session.state() if session is not None else ours
+            await self.adopt(name, merged(theirs, ours, self.rules_of(name.tenant).capacity))
+        self.to_mirror[name] = None
+
+    async def _give_up(self, name: SessionName) -> None:
+        self.forget(name)
+        self.to_mirror.pop(name, None)
+        await self.file.drop_session(name.tenant, name.session_id)
 
     def _flush(self, name: SessionName, session: Session) -> None:
         used = sorted(session.slots.used - session.slots.changed)

@@ -20,7 +20,7 @@ from brain_server.domain.item import Item, Observation, Observed, Promotion, Rec
 from brain_server.domain.salience import WorkingRules
 from brain_server.domain.session import Session
 from brain_server.ports import Clock, NoMetrics, SessionFile, SessionMirror, SessionName, SystemClock, WorkingMetrics
-from soma_contract.errors import DimensionMismatchError, SomaError
+from soma_contract.errors import DimensionMismatchError, FieldViolationError, SomaError
 from soma_contract.ids import new_memory_id
 from soma_contract.tenant import Tenant
 from soma_contract.text.analysis import analyzer
@@ -31,7 +31,7 @@ Promote = Callable[[Tenant, str, Promotion], Awaitable[str]]
 """Writes an item of a session to long-term memory and returns the memory's id; raises SomaError."""
 
 _TICK_S = 1.0
-_MIRRORED_A_BEAT = 64
+_MIRRORED_A_BEAT = 1_024
 
 
 class WorkingMemory:
@@ -93,6 +93,23 @@ class WorkingMemory:
 
     # --- the verbs --------------------------------------------------------------------------------
 
+    async def open(self, tenant: Tenant, session_id: str, persona_id: str = "") -> bool:
+        """Begin or resume a session, durably; return whether it was there.
+
+        Raises FieldViolationError if it belongs to another persona.
+        """
+        name = SessionName(tenant, session_id)
+        session = await self._keeper.touch(name)
+        existed = session is not None
+        if session is None:
+            session = self._keeper.keep(name, Session(session_id, 0, self.rules(tenant)))
+        if persona_id and session.persona_id not in ("", persona_id):
+            raise FieldViolationError.at("opening.persona_id", f"this session is of {session.persona_id!r}")
+        if not existed or (persona_id and not session.persona_id):
+            session.persona_id = persona_id
+            await self._keeper.save(name, session)
+        return existed
+
     async def observe(self, tenant: Tenant, session_id: str, observations: Sequence[Observation]) -> list[Observed]:
         """Take in observations and return, after the fsync, what became of each.
 
@@ -104,10 +121,7 @@ class WorkingMemory:
         session = await self._keeper.touch(name)
         dimensions = len(observations[0].vector)
         if session is None or (not len(session) and session.slots.dimensions != dimensions):
-            last_sequence = session.last_sequence if session is not None else 0
-            session = Session(session_id, dimensions, self.rules(tenant))
-            session.last_sequence = last_sequence
-            self._keeper.keep(name, session)
+            session = self._keeper.keep(name, _sized(session, session_id, dimensions, self.rules(tenant)))
         for observation in observations:
             _check_length(session, observation.vector)
         answers = session.observe(observations, self._keeper.now_s(), self._new_id)
@@ -118,9 +132,19 @@ class WorkingMemory:
         return answers
 
     async def recall(
-        self, tenant: Tenant, session_id: str, query: Vector | None, text: str = "", limit: int = 10
+        self,
+        tenant: Tenant,
+        session_id: str,
+        query: Vector | None,
+        text: str = "",
+        limit: int = 10,
+        *,
+        use: bool = True,
     ) -> list[Recalled]:
-        """Return the session's items that answer best, best first; none for a session that does not exist."""
+        """Return the session's items that answer best, best first; none for a session that does not exist.
+
+        That counts as a use of each, unless the caller says later, by `use`, which of them were.
+        """
         name = SessionName(tenant, session_id)
         session = await self._keeper.touch(name)
         if session is None or not len(session):
@@ -129,14 +153,49 @@ class WorkingMemory:
             _check_length(session, query)
         words = analyzer()
         terms = words.terms(text) if text else ()
-        recalled = session.recall(query, terms, limit, self._keeper.now_s(), words.terms)
-        self._keeper.used(name, session)
+        recalled = session.recall(query, terms, limit, self._keeper.now_s(), words.terms, use=use)
+        if use:
+            self._keeper.used(name, session)
         return recalled
+
+    async def use(
+        self, tenant: Tenant, session_id: str, item_ids: Iterable[str], long_term_ids: Iterable[str] = ()
+    ) -> int:
+        """Count a use of items, and of those that became the memories named; return how many."""
+        name = SessionName(tenant, session_id)
+        session = await self._keeper.touch(name)
+        used = session.use(item_ids, long_term_ids, self._keeper.now_s()) if session is not None else 0
+        if session is not None and used:
+            self._keeper.used(name, session)
+        return used
+
+    async def exists(self, tenant: Tenant, session_id: str) -> bool:
+        """Return whether there is such a session, here or at the mirror."""
+        return await self._keeper.touch(SessionName(tenant, session_id)) is not None
+
+    async def count(self, tenant: Tenant, session_id: str) -> int:
+        """Return how many items a session has; none for one that does not exist."""
+        session = await self._keeper.touch(SessionName(tenant, session_id))
+        return len(session) if session is not None else 0
+
+    async def persona(self, tenant: Tenant, session_id: str) -> str:
+        """Return whose memories promoted items become; raises SessionNotFoundError."""
+        return (await self._keeper.existing(SessionName(tenant, session_id))).persona_id
 
     async def items(self, tenant: Tenant, session_id: str) -> list[Item]:
         """Return a session's items in the order of their admission; raises SessionNotFoundError."""
         session = await self._keeper.existing(SessionName(tenant, session_id))
         return session.items(self._keeper.now_s())
+
+    async def found(self, tenant: Tenant, session_id: str, item_ids: Iterable[str]) -> dict[str, Item]:
+        """Return those of the named items that are present, by id."""
+        session = await self._keeper.touch(SessionName(tenant, session_id))
+        return session.found(item_ids, self._keeper.now_s()) if session is not None else {}
+
+    async def made_by(self, tenant: Tenant, session_id: str, sequences: Iterable[int]) -> dict[int, Item]:
+        """Return the items that observations of these numbers made, as far as they are present."""
+        session = await self._keeper.touch(SessionName(tenant, session_id))
+        return session.made_by(sequences, self._keeper.now_s()) if session is not None else {}
 
     async def last_sequence(self, tenant: Tenant, session_id: str) -> int:
         """Return the number of the last observation taken, from which a stream resumes; 0 for a new session."""
@@ -184,12 +243,7 @@ class WorkingMemory:
 
     async def use_long_term(self, tenant: Tenant, session_id: str, long_term_ids: Iterable[str]) -> int:
         """Count a recall of long-term memories as a use of the items that became them; return how many."""
-        name = SessionName(tenant, session_id)
-        session = await self._keeper.touch(name)
-        used = session.use_long_term(long_term_ids, self._keeper.now_s()) if session is not None else 0
-        if session is not None and used:
-            self._keeper.used(name, session)
-        return used
+        return await self.use(tenant, session_id, (), long_term_ids)
 
     def long_term_ids(self, tenant: Tenant, session_id: str) -> list[str]:
         """Return the memories that items of a session in memory became, to be asked after with its next recall."""
@@ -224,19 +278,29 @@ class WorkingMemory:
 
     async def beat(self, promote: Promote) -> None:
         """Do what is due every second: tick, promote, write down uses, hand snapshots to the mirror."""
+        await self._tick_and_promote(promote)
+        await self._hand_over()
+
+    async def run(self, promote: Promote) -> None:
+        """Do what is due every second until cancelled; a slow mirror delays no tick."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every_second(lambda: self._tick_and_promote(promote)))
+            group.create_task(_every_second(self._hand_over))
+
+    async def _tick_and_promote(self, promote: Promote) -> None:
         for name, promotion in self.tick_hot():
             try:
                 await self.promote(name, promotion, promote)
             except SomaError as error:
                 log.warning("an item could not be promoted now: %s", error.reason)
         self._keeper.flush()
-        await self._keeper.mirror_changed(_MIRRORED_A_BEAT)
 
-    async def run(self, promote: Promote) -> None:
-        """Beat until cancelled."""
-        while True:
-            await self.beat(promote)
-            await asyncio.sleep(_TICK_S)
+    async def _hand_over(self) -> None:
+        try:
+            await self._keeper.give_up_lost()
+        except SomaError:
+            return
+        await self._keeper.mirror_changed(_MIRRORED_A_BEAT)
 
     async def drain(self) -> None:
         """Write down and hand over everything, before a graceful stop."""
@@ -257,6 +321,20 @@ class WorkingMemory:
             self._metrics.wm_observed(verdict.name.lower(), count)
         if evicted := sum(bool(answer.evicted) for answer in answers):
             self._metrics.wm_evicted(evicted)
+
+
+def _sized(session: Session | None, session_id: str, dimensions: int, rules: WorkingRules) -> Session:
+    """Return an empty session for vectors of this length, the same one as far as anybody can tell."""
+    sized = Session(session_id, dimensions, rules)
+    if session is not None:
+        sized.last_sequence, sized.persona_id, sized.epoch = session.last_sequence, session.persona_id, session.epoch
+    return sized
+
+
+async def _every_second(due: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await due()
+        await asyncio.sleep(_TICK_S)
 
 
 def _check_length(session: Session, vector: Vector) -> None:

@@ -36,6 +36,11 @@ class Observation:
     """Place in the session's stream, from 1; a number not above the last one taken is a repetition. 0: none."""
     item_id: str = ""
     """Empty: a new item, unless it is a near duplicate."""
+    long_term_id: str = ""
+    """The memory that it repeats, if it came from one."""
+    actor: str = ""
+    occurred_s: float = 0.0
+    """Unix seconds at which it happened; 0 is now."""
 
 
 class Verdict(IntEnum):
@@ -78,8 +83,21 @@ class Item:
     admitted_s: float
     """Unix seconds."""
     long_term_id: str
-    """The memory it was promoted to, or empty."""
+    """The memory it was promoted to or came from, or empty."""
     vector: Vector
+    sequence: int = 0
+    """Number of the observation that made it."""
+    novelty: float = 0.0
+    """When it was admitted."""
+    uses: int = 0
+    """Times it was recalled or renewed."""
+    used_s: float = 0.0
+    """Unix seconds of the last time; of its admission at first."""
+    streak: int = 0
+    """Ticks in a row that it has been salient enough for promotion."""
+    actor: str = ""
+    occurred_s: float = 0.0
+    """Unix seconds."""
 
 
 class Recalled(NamedTuple):
@@ -116,6 +134,11 @@ class StoredItem(NamedTuple):
     long_term_id: str
     vector: bytes
     """float16, little-endian."""
+    sequence: int = 0
+    novelty: float = 0.0
+    uses: int = 0
+    actor: str = ""
+    occurred_s: float = 0.0
 
 
 class StoredSalience(NamedTuple):
@@ -124,6 +147,7 @@ class StoredSalience(NamedTuple):
     slot: int
     salience: float
     salience_s: float
+    uses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +158,7 @@ class SessionState:
     last_sequence: int
     touched_s: float
     items: tuple[StoredItem, ...]
+    persona_id: str = ""
+    """Whose memories promoted items become."""
+    epoch: int = 0
+    """Under which the memory server holds the session for this brain; 0 is not at all yet."""

@@ -34,6 +34,9 @@ class WorkingRules:
     promotion: float = 0.85
     """Salience that earns promotion when it holds for `promotion_ticks` ticks in a row."""
     promotion_ticks: int = 3
+    promotion_namespace: str = "default"
+    """Of promoted memories."""
+    promotion_kind: str = "episodic"
 
     def __post_init__(self) -> None:
         if not 1 <= self.capacity <= 4_096:
@@ -48,8 +51,8 @@ class WorkingRules:
                 raise ValueError(f"{name} must be in (0, 1]")
         if not 1.0 <= self.half_life_s <= 30 * 86_400.0:
             raise ValueError("half_life_s must be 1 s to 30 days")
-        if not 1 <= self.promotion_ticks <= 1_000:
-            raise ValueError("promotion_ticks must be 1 to 1,000")
+        if not 1 <= self.promotion_ticks <= 3_600:
+            raise ValueError("promotion_ticks must be 1 to 3,600")
 
 
 def at_admission(novelty: float, reward: float, rules: WorkingRules) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,9 @@ class Session:
         self.session_id = session_id
         self.rules = rules
         self.slots = Slots(dimensions)
+        self.persona_id = ""
+        self.epoch = 0
+        """Under which the memory server holds it for this brain; 0 is not at all yet."""
         self.last_sequence = 0
         self.touched_s = 0.0
         self._next_ordinal = 1
@@ -75,15 +77,24 @@ class Session:
                 salience = boosted(max(float(faded[slot]), salience), rules)
                 slots.rewrite(slot, observation.kind, observation.text, observation.payload_json)
                 slots.at(slot).reward = max(slots.at(slot).reward, observation.reward)
+                slots.uses[slot] += 1
+                if observation.long_term_id:
+                    slots.become(slot, observation.long_term_id)
             elif salience >= rules.admission or observation.reward >= rules.always_reward:
                 verdict = Verdict.ADMITTED
                 slot, evicted = self._room(faded)
                 if slot >= len(faded):
                     likeness, faded = self._grown(likeness, faded)
                 held = Held(
-                    observation.item_id or new_id(), observation.text, observation.payload_json, observation.reward
+                    observation.item_id or new_id(),
+                    observation.text,
+                    observation.payload_json,
+                    observation.reward,
+                    observation.long_term_id,
+                    observation.actor,
                 )
                 slots.put(slot, held, observation.kind, self._next_ordinal, now_s)
+                slots.originate(slot, observation.sequence, novelty, observation.occurred_s or now_s)
                 self._next_ordinal += 1
             else:
                 answers.append(Observed(Verdict.IGNORED, "", salience, novelty))
@@ -99,6 +110,8 @@ class Session:
     def _renewed_by(self, observation: Observation, row: NDArray[np.float32], best: int, best_cosine: float) -> int:
         """Return the slot of the item that the observation renews, or -1: the one it names, else its near duplicate."""
         slot = self.slots.by_id.get(observation.item_id, -1) if observation.item_id else -1
+        if slot < 0 and observation.long_term_id:
+            slot = self.slots.by_long_term.get(observation.long_term_id, -1)
         if slot >= 0 or best_cosine <= self.rules.duplicate_cosine:
             return slot
         if self.slots.kinds[best] == observation.kind:
@@ -133,8 +146,10 @@ class Session:
         limit: int,
         now_s: float,
         terms_of: Callable[[str], Iterable[str]],
+        *,
+        use: bool = True,
     ) -> list[Recalled]:
-        """Return the items that answer best, best first, and count that as a use of each.
+        """Return the items that answer best, best first, and unless told otherwise count that as a use of each.
 
         The score is the cosine, or the share of the query's terms, or 0.7 of one and 0.3 of the other.
         """
@@ -154,19 +169,24 @@ class Session:
         score = np.where(slots.kinds == 0, -math.inf, score)
         # Ties by order of admission: same items, same answer.
         best = np.lexsort((slots.ordinals, -score))[: min(limit, len(slots))]
-        salience = self._use(best, now_s)
+        salience = self._use(best, now_s) if use else slots.faded(now_s, self.rules)[best]
         return [
             Recalled(slots.item(slot, each), float(score[slot]), float(cosine[slot]), float(keyword[slot]))
             for slot, each in zip(best.tolist(), salience.tolist(), strict=True)
         ]
 
+    def use(self, item_ids: Iterable[str], long_term_ids: Iterable[str], now_s: float) -> int:
+        """Count a use of these items and of those that became these memories, once each; return how many."""
+        own, became = self.slots.by_id, self.slots.by_long_term
+        used = {own[each] for each in item_ids if each in own}
+        used.update(became[each] for each in long_term_ids if each in became)
+        if used:
+            self._use(np.array(sorted(used), np.intp), now_s)
+        return len(used)
+
     def use_long_term(self, long_term_ids: Iterable[str], now_s: float) -> int:
         """Count a recall of these long-term memories as a use of the items that became them; return how many."""
-        found = self.slots.by_long_term
-        slots = [found[each] for each in dict.fromkeys(long_term_ids) if each in found]
-        if slots:
-            self._use(np.array(slots, np.intp), now_s)
-        return len(slots)
+        return self.use((), long_term_ids, now_s)
 
     def _use(self, used: NDArray[np.intp], now_s: float) -> Floats:
         slots = self.slots
@@ -174,6 +194,7 @@ class Session:
         salience = faded + self.rules.boost * (1.0 - faded)
         slots.salience[used] = salience
         slots.since[used] = now_s
+        slots.uses[used] += 1
         slots.used.update(used.tolist())
         self.touched_s = now_s
         return salience
@@ -217,9 +238,7 @@ class Session:
         held = self.slots.at(slot)
         held.promoting = False
         if long_term_id:
-            self.slots.by_long_term.pop(held.long_term_id, None)
-            self.slots.by_long_term[long_term_id] = slot
-            held.long_term_id = long_term_id
+            self.slots.become(slot, long_term_id)
             self.slots.changed.add(slot)
 
     def is_hot(self, now_s: float) -> bool:
@@ -245,6 +264,19 @@ class Session:
         in_order = sorted(slots.by_id.values(), key=lambda slot: slots.ordinals[slot])
         return [slots.item(slot, float(faded[slot])) for slot in in_order]
 
+    def found(self, item_ids: Iterable[str], now_s: float) -> dict[str, Item]:
+        """Return those of the named items that are present, by id."""
+        slots = self.slots
+        faded = slots.faded(now_s, self.rules)
+        present = {each: slots.by_id[each] for each in item_ids if each in slots.by_id}
+        return {item_id: slots.item(slot, float(faded[slot])) for item_id, slot in present.items()}
+
+    def made_by(self, sequences: Iterable[int], now_s: float) -> dict[int, Item]:
+        """Return the items that observations of these numbers made, as far as they are present."""
+        wanted = np.isin(self.slots.sequences, [*sequences]) & (self.slots.kinds != 0)
+        items = self.found((self.slots.at(slot).item_id for slot in np.flatnonzero(wanted).tolist()), now_s)
+        return {item.sequence: item for item in items.values()}
+
     def drop_long_term(self, long_term_ids: Iterable[str]) -> list[str]:
         """Remove the items of forgotten memories; return their ids."""
         found = self.slots.by_long_term
@@ -269,7 +301,7 @@ class Session:
     def state(self) -> SessionState:
         """Return the whole session as it is written down."""
         items = tuple(self.slots.stored(sorted(self.slots.by_id.values())))
-        return SessionState(self.session_id, self.last_sequence, self.touched_s, items)
+        return SessionState(self.session_id, self.last_sequence, self.touched_s, items, self.persona_id, self.epoch)
 
     @classmethod
     def restored(cls, state: SessionState, rules: WorkingRules, dimensions: int = 0) -> Session:
@@ -279,12 +311,8 @@ class Session:
         session = cls(state.session_id, dimensions, rules)
         session.last_sequence = state.last_sequence
         session.touched_s = state.touched_s
+        session.persona_id = state.persona_id
+        session.epoch = state.epoch
         session.slots.restore(state.items)
         session._next_ordinal = 1 + max((item.ordinal for item in state.items), default=0)
         return session
-
-
-def compacted(state: SessionState) -> SessionState:
-    """Return the same session in slots 0, 1, 2 …, as another brain takes it over."""
-    in_order = sorted(state.items, key=lambda item: item.ordinal)
-    return replace(state, items=tuple(item._replace(slot=slot) for slot, item in enumerate(in_order)))

@@ -16,21 +16,24 @@ from brain_server.domain.item import Item, ItemKind, StoredItem, StoredSalience
 from brain_server.domain.salience import Floats, WorkingRules, decayed
 
 _ITEM_OVERHEAD_BYTES = 400
-_ARRAYS_BYTES = 40
+_ARRAYS_BYTES = 64
 _WIDEN = np.arange(65_536, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 class Held:
     """The parts of an item that no arithmetic is done on."""
 
-    __slots__ = ("item_id", "long_term_id", "payload_json", "promoting", "reward", "terms", "text")
+    __slots__ = ("actor", "item_id", "long_term_id", "payload_json", "promoting", "reward", "terms", "text")
 
-    def __init__(self, item_id: str, text: str, payload_json: str, reward: float, long_term_id: str = "") -> None:
+    def __init__(
+        self, item_id: str, text: str, payload_json: str, reward: float, long_term_id: str = "", actor: str = ""
+    ) -> None:
         self.item_id = item_id
         self.text = text
         self.payload_json = payload_json
         self.reward = reward
         self.long_term_id = long_term_id
+        self.actor = actor
         self.promoting = False
         self.terms: frozenset[str] | None = None
         """Keyword terms of the text, found when first asked for."""
@@ -62,6 +65,10 @@ class Slots:
         self.since = np.zeros(0)
         self.admitted = np.zeros(0)
         self.streaks = np.zeros(0, np.int32)
+        self.uses = np.zeros(0, np.int32)
+        self.sequences = np.zeros(0, np.int64)
+        self.novelties = np.zeros(0)
+        self.occurred = np.zeros(0)
         self.narrow_vectors = np.zeros((0, dimensions), np.float16)
         self._wide: NDArray[np.float32] | None = None
         self._text_bytes = 0
@@ -106,8 +113,22 @@ class Slots:
         self.ordinals[slot] = ordinal
         self.admitted[slot] = admitted_s
         self.streaks[slot] = 0
+        self.uses[slot] = 0
         self._text_bytes += held.nbytes
         self.emptied.discard(slot)
+
+    def originate(self, slot: int, sequence: int, novelty: float, occurred_s: float) -> None:
+        """Set where an item comes from."""
+        self.sequences[slot] = sequence
+        self.novelties[slot] = novelty
+        self.occurred[slot] = occurred_s
+
+    def become(self, slot: int, long_term_id: str) -> None:
+        """Set the memory that an item stands for."""
+        held = self.at(slot)
+        self.by_long_term.pop(held.long_term_id, None)
+        self.by_long_term[long_term_id] = slot
+        held.long_term_id = long_term_id
 
     def rewrite(self, slot: int, kind: int, text: str, payload_json: str) -> None:
         """Replace what an item says."""
@@ -159,6 +180,10 @@ class Slots:
         self.since = np.pad(self.since, (0, more))
         self.admitted = np.pad(self.admitted, (0, more))
         self.streaks = np.pad(self.streaks, (0, more))
+        self.uses = np.pad(self.uses, (0, more))
+        self.sequences = np.pad(self.sequences, (0, more))
+        self.novelties = np.pad(self.novelties, (0, more))
+        self.occurred = np.pad(self.occurred, (0, more))
         self.narrow_vectors = np.pad(self.narrow_vectors, ((0, more), (0, 0)))
         self._wide = None if self._wide is None else np.pad(self._wide, ((0, more), (0, 0)))
 
@@ -176,6 +201,13 @@ class Slots:
             admitted_s=float(self.admitted[slot]),
             long_term_id=held.long_term_id,
             vector=widened(self.narrow_vectors[slot]),
+            sequence=int(self.sequences[slot]),
+            novelty=float(self.novelties[slot]),
+            uses=int(self.uses[slot]),
+            used_s=float(self.since[slot]),
+            streak=int(self.streaks[slot]),
+            actor=held.actor,
+            occurred_s=float(self.occurred[slot]),
         )
 
     def stored(self, slots: Iterable[int]) -> list[StoredItem]:
@@ -194,13 +226,21 @@ class Slots:
                 salience_s=float(self.since[slot]),
                 long_term_id=held.long_term_id,
                 vector=self.narrow_vectors[slot].tobytes(),
+                sequence=int(self.sequences[slot]),
+                novelty=float(self.novelties[slot]),
+                uses=int(self.uses[slot]),
+                actor=held.actor,
+                occurred_s=float(self.occurred[slot]),
             )
             for slot in slots
         ]
 
     def stored_salience(self, slots: Iterable[int]) -> list[StoredSalience]:
         """Return the salience of slots as it is written down."""
-        return [StoredSalience(slot, float(self.salience[slot]), float(self.since[slot])) for slot in slots]
+        return [
+            StoredSalience(slot, float(self.salience[slot]), float(self.since[slot]), int(self.uses[slot]))
+            for slot in slots
+        ]
 
     def restore(self, items: tuple[StoredItem, ...]) -> None:
         """Fill empty slots with what was written down."""
@@ -213,8 +253,10 @@ class Slots:
         self.salience[slots] = [item.salience for item in items]
         self.since[slots] = [item.salience_s for item in items]
         for item in items:
-            held = Held(item.item_id, item.text, item.payload_json, item.reward, item.long_term_id)
+            held = Held(item.item_id, item.text, item.payload_json, item.reward, item.long_term_id, item.actor)
             self.put(item.slot, held, item.kind, item.ordinal, item.admitted_s)
+            self.originate(item.slot, item.sequence, item.novelty, item.occurred_s)
+            self.uses[item.slot] = item.uses
 
 
 def widened(narrow: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -15,6 +15,8 @@ from soma_contract.convert.memories import (
 from soma_contract.memory import Command, Forget, Remember
 
 REMEMBER, UPDATE, FORGET = "remember", "update", "forget"
+PROMOTE = "promote"
+"""A Remember that copies an item of working memory."""
 
 
 def encoded(command: Command) -> tuple[str, bytes]:
@@ -32,7 +34,7 @@ def decoded(operation: str, content: bytes) -> Command:
     """Return the command again; raises ValueError for an operation this brain does not know."""
     checks = Checks()
     match operation:
-        case "remember":
+        case "remember" | "promote":
             return remember_from_pb(pb.RememberRequest.FromString(content), checks)
         case "forget":
             return forget_from_pb(pb.ForgetRequest.FromString(content), checks)

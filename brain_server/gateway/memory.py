@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from brain_server.gateway.wire import MemoryWire
-from brain_server.ports import ForgottenSoFar, MemoryList, MemoryPast
+from brain_server.ports import ForgottenSoFar, LongTermAnswer, MemoryList, MemoryPast
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
@@ -25,7 +25,7 @@ from soma_contract.convert.recalls import hit_from_pb, query_to_pb, summary_from
 from soma_contract.errors import InternalError
 from soma_contract.filters import Filter
 from soma_contract.memory import Command, Forget, Memory, Origin, Remember, Target, View, Written
-from soma_contract.recall import Hit, Recalled, RecallQuery
+from soma_contract.recall import Hit, RecallQuery
 from soma_contract.tenant import Tenant
 
 _VIEWS = {View.BASIC: memory_pb2.MEMORY_VIEW_BASIC, View.FULL: memory_pb2.MEMORY_VIEW_FULL}
@@ -35,6 +35,22 @@ _ORDERS = {
     "key": pb.LIST_ORDER_KEY,
     "importance": pb.LIST_ORDER_IMPORTANCE,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class WireHit:
+    """The StoredHit port on a message."""
+
+    wire: pb.RecallHit
+
+    @property
+    def memory_id(self) -> str:
+        """The memory found."""
+        return self.wire.memory.memory_id
+
+    def read(self) -> Hit:
+        """Return the hit."""
+        return hit_from_pb(self.wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +167,13 @@ class MemoryGateway:
             else:
                 yield ForgottenSoFar(0, frame.progress.deleted, frame.progress.revision)
 
-    async def recall(self, tenant: Tenant, query: RecallQuery) -> Recalled:
+    async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
         """Recall in long-term memory.  Raises what the memory server answers."""
-        hits: list[Hit] = []
+        hits: list[WireHit] = []
         async for frame in self.wire.stream(self._stub.Recall, query_to_pb(query), tenant):
             if frame.HasField("summary"):
-                return Recalled(tuple(hits), summary_from_pb(frame.summary))
-            hits.append(hit_from_pb(frame.hit))
+                return LongTermAnswer(tuple(hits), summary_from_pb(frame.summary))
+            hits.append(WireHit(frame.hit))
         # A stream without its summary was cut: what came is no answer.
         raise InternalError
 

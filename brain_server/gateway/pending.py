@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from brain_server.domain.entry import Draft, Entry
-from brain_server.gateway.commands import FORGET, REMEMBER, UPDATE, decoded
+from brain_server.gateway.commands import FORGET, PROMOTE, REMEMBER, UPDATE, decoded
 from brain_server.gateway.delivery import Delivery, Stored
 from brain_server.gateway.outbox import Outbox
 from brain_server.ports import Accepted
 from soma_contract.memory import Command
 from soma_contract.tenant import Tenant
 
-_OF_MEMORIES = frozenset({REMEMBER, UPDATE, FORGET})
+_OF_MEMORIES = frozenset({REMEMBER, UPDATE, FORGET, PROMOTE})
+_MOST_DECODED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class OutboxWrites:
 
     outbox: Outbox
     delivery: Delivery
+    _decoded: OrderedDict[int, Command] = field(default_factory=OrderedDict)
+    """By sequence; in an outage every recall looks at the same entries."""
 
     async def submit(self, tenant: Tenant, draft: Draft, deadline_s: float | None) -> Accepted:
         """Append and send one write."""
@@ -41,13 +45,33 @@ class OutboxWrites:
         """Return all pending writes of memories, oldest first."""
         return await self._commands(self.outbox.pending(tenant))
 
+    async def newest(self, tenant: Tenant, most: int) -> list[tuple[Command, datetime]]:
+        """Return the writes of memories that were accepted last, oldest of them first."""
+        return await self._commands([*self.outbox.pending(tenant)][-most:])
+
     def count(self, tenant: Tenant) -> int:
         """Return how many are pending."""
         return self.outbox.depth(tenant).pending
 
+    def oldest_at(self, tenant: Tenant) -> datetime | None:
+        """Return when the oldest was accepted."""
+        return self.outbox.depth(tenant).oldest_at
+
     async def _commands(self, entries: Iterable[Entry]) -> list[tuple[Command, datetime]]:
-        return [
-            (decoded(entry.operation, await self.outbox.payload(entry)), entry.origin_at)
-            for entry in sorted(entries, key=lambda entry: entry.sequence)
-            if entry.operation in _OF_MEMORIES
-        ]
+        commands = []
+        for entry in sorted(entries, key=lambda entry: entry.sequence):
+            if entry.operation in _OF_MEMORIES:
+                try:
+                    commands.append((await self._command(entry), entry.origin_at))
+                except KeyError:
+                    # Delivered a moment ago: whoever asks the memory server after this finds it there.
+                    continue
+        return commands
+
+    async def _command(self, entry: Entry) -> Command:
+        command = self._decoded.get(entry.sequence)
+        if command is None:
+            command = self._decoded[entry.sequence] = decoded(entry.operation, await self.outbox.payload(entry))
+            if len(self._decoded) > _MOST_DECODED:
+                self._decoded.popitem(last=False)
+        return command

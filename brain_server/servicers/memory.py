@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from brain_server.core.reading import Reading
 from brain_server.core.recalling import Recalling
@@ -36,6 +36,7 @@ from soma_contract.convert.streams import (
 )
 from soma_contract.filters import with_default_namespace
 from soma_contract.limits import LIMITS
+from soma_contract.recall import Hit
 
 _ORDERS = {
     pb.LIST_ORDER_UNSPECIFIED: "created",
@@ -192,12 +193,19 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         )
 
     async def Recall(self, request: pb.RecallRequest, context: Any) -> AsyncIterator[pb.RecallResponse]:
-        _, checks = begin()
+        call, checks = begin()
         query = query_from_pb(request, checks)
         checks.done()
-        answer = await self._recalling.recall(current_tenant(), query, namespace=checks.default_namespace)
+        answer = await self._recalling.recall(
+            current_tenant(),
+            query,
+            namespace=checks.default_namespace,
+            session_id=call.session,
+            deadline_s=call.remaining_s(),
+        )
         for hit in answer.hits:
-            yield pb.RecallResponse(hit=hit_to_pb(hit, query.view))
+            wire = hit_to_pb(hit, query.view) if isinstance(hit, Hit) else cast("pb.RecallHit", hit.wire)
+            yield pb.RecallResponse(hit=wire)
         yield pb.RecallResponse(summary=summary_to_pb(answer.summary))
 
 

@@ -53,7 +53,9 @@ class InMemorySessions:
         items = self._items.get(SessionName(tenant, session_id), {})
         for each in saliences:
             if each.slot in items:
-                items[each.slot] = items[each.slot]._replace(salience=each.salience, salience_s=each.salience_s)
+                items[each.slot] = items[each.slot]._replace(
+                    salience=each.salience, salience_s=each.salience_s, uses=each.uses
+                )
 
     async def save_rules(self, tenant: Tenant, rules: str) -> None:
         """Write down how a tenant's working memory behaves."""

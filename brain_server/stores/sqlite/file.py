@@ -15,7 +15,7 @@ from brain_server.stores.sqlite.statements import sql
 from brain_server.stores.sqlite.writer import Writer
 
 FILE_NAME = "brain.sqlite3"
-_LAYOUT = "1"
+_LAYOUT = "2"
 _FULL = 2
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import struct
 from collections.abc import Callable, Sequence
 
-from brain_server.domain.item import SessionState, StoredItem, StoredSalience
+from brain_server.domain.item import SessionState, StoredSalience
+from brain_server.domain.item_codec import packed, unpacked
 from brain_server.ports import SessionContents, SessionName
 from brain_server.stores.sqlite.file import BrainFile, item_place
 from brain_server.stores.sqlite.keyring import Keyring
 from brain_server.stores.sqlite.statements import sql
 from soma_contract.tenant import Tenant, admin_tenant
 
-_HEAD = struct.Struct("<BBdqdHII")
-_FORM = 1
 _REASON = "observed on behalf of an authenticated call"
 
 
@@ -53,7 +51,10 @@ class SqliteSessions:
 
         def step(connection: sqlite3.Connection) -> None:
             name, session = tenant.name, change.session_id
-            connection.execute(sql("save_session"), (name, session, change.last_sequence, change.touched_s))
+            connection.execute(
+                sql("save_session"),
+                (name, session, change.last_sequence, change.touched_s, change.persona_id, change.epoch),
+            )
             connection.executemany(sql("drop_item"), [(name, session, slot) for slot in emptied])
             keys = self._file.keyring
             connection.executemany(
@@ -65,9 +66,10 @@ class SqliteSessions:
                         item.slot,
                         item.salience,
                         item.salience_s,
+                        item.uses,
                         item.long_term_id,
                         keys.current,
-                        keys.seal(_packed(item), item_place(name, session, item.slot)),
+                        keys.seal(packed(item), item_place(name, session, item.slot)),
                     )
                     for item in change.items
                 ],
@@ -77,7 +79,7 @@ class SqliteSessions:
 
     def save_salience(self, tenant: Tenant, session_id: str, saliences: Sequence[StoredSalience]) -> None:
         """Write down uses within 100 ms."""
-        rows = [(each.salience, each.salience_s, tenant.name, session_id, each.slot) for each in saliences]
+        rows = [(each.salience, each.salience_s, each.uses, tenant.name, session_id, each.slot) for each in saliences]
 
         def step(connection: sqlite3.Connection) -> None:
             connection.executemany(sql("save_salience"), rows)
@@ -117,40 +119,8 @@ def _session(connection: sqlite3.Connection, keys: Keyring, tenant: str, session
     if head is None:
         return None
     items = tuple(
-        _unpacked(
-            keys.unseal(key_id, body, item_place(tenant, session, slot)), slot, salience, salience_s, long_term_id
-        )
-        for slot, salience, salience_s, long_term_id, key_id, body in connection.execute(
-            sql("items"), (tenant, session)
-        )
+        unpacked(keys.unseal(key_id, body, item_place(tenant, session, slot)), slot, *rest)
+        for slot, *rest, key_id, body in connection.execute(sql("items"), (tenant, session))
     )
-    return SessionState(session, head[0], head[1], items)
-
-
-def _packed(item: StoredItem) -> bytes:
-    parts = (item.item_id.encode(), item.text.encode(), item.payload_json.encode())
-    head = _HEAD.pack(_FORM, item.kind, item.reward, item.ordinal, item.admitted_s, *map(len, parts))
-    return b"".join((head, *parts, item.vector))
-
-
-def _unpacked(plain: bytes, slot: int, salience: float, salience_s: float, long_term_id: str) -> StoredItem:
-    form, kind, reward, ordinal, admitted_s, id_size, text_size, payload_size = _HEAD.unpack_from(plain)
-    if form != _FORM:
-        raise ValueError(f"a working memory row has form {form}, this brain reads {_FORM}")
-    text_at = _HEAD.size + id_size
-    payload_at = text_at + text_size
-    vector_at = payload_at + payload_size
-    return StoredItem(
-        slot,
-        plain[_HEAD.size : text_at].decode(),
-        kind,
-        plain[text_at:payload_at].decode(),
-        plain[payload_at:vector_at].decode(),
-        reward,
-        ordinal,
-        admitted_s,
-        salience,
-        salience_s,
-        long_term_id,
-        plain[vector_at:],
-    )
+    last_sequence, touched_s, persona_id, epoch = head
+    return SessionState(session, last_sequence, touched_s, items, persona_id, epoch)

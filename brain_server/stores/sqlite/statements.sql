@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS wm_sessions (
     session       TEXT    NOT NULL,
     last_sequence INTEGER NOT NULL,
     touched_s     REAL    NOT NULL,
+    persona       TEXT    NOT NULL DEFAULT '',
+    epoch         INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, session)
 ) WITHOUT ROWID;
 
@@ -49,6 +51,7 @@ CREATE TABLE IF NOT EXISTS wm_items (
     slot         INTEGER NOT NULL,
     salience     REAL    NOT NULL,
     salience_s   REAL    NOT NULL,
+    uses         INTEGER NOT NULL DEFAULT 0,
     long_term_id TEXT    NOT NULL DEFAULT '',
     key_id       TEXT    NOT NULL,
     body         BLOB    NOT NULL,
@@ -118,19 +121,20 @@ SELECT sequence, tenant, entry_id, key_id, body FROM outbox_entries WHERE key_id
 UPDATE outbox_entries SET key_id = ?, body = ? WHERE sequence = ?;
 
 -- name: save_session
-INSERT INTO wm_sessions (tenant, session, last_sequence, touched_s) VALUES (?, ?, ?, ?)
+INSERT INTO wm_sessions (tenant, session, last_sequence, touched_s, persona, epoch) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, session) DO UPDATE
-SET last_sequence = max(last_sequence, excluded.last_sequence), touched_s = max(touched_s, excluded.touched_s);
+SET last_sequence = max(last_sequence, excluded.last_sequence), touched_s = max(touched_s, excluded.touched_s),
+    persona = excluded.persona, epoch = max(epoch, excluded.epoch);
 
 -- name: save_item
-INSERT INTO wm_items (tenant, session, slot, salience, salience_s, long_term_id, key_id, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO wm_items (tenant, session, slot, salience, salience_s, uses, long_term_id, key_id, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, session, slot) DO UPDATE
-SET salience = excluded.salience, salience_s = excluded.salience_s, long_term_id = excluded.long_term_id,
+SET salience = excluded.salience, salience_s = excluded.salience_s, uses = excluded.uses, long_term_id = excluded.long_term_id,
     key_id = excluded.key_id, body = excluded.body;
 
 -- name: save_salience
-UPDATE wm_items SET salience = ?, salience_s = ? WHERE tenant = ? AND session = ? AND slot = ?;
+UPDATE wm_items SET salience = ?, salience_s = ?, uses = ? WHERE tenant = ? AND session = ? AND slot = ?;
 
 -- name: drop_item
 DELETE FROM wm_items WHERE tenant = ? AND session = ? AND slot = ?;
@@ -158,10 +162,10 @@ DELETE FROM wm_items WHERE tenant = ? AND long_term_id = ?;
 SELECT tenant, session FROM wm_sessions ORDER BY touched_s DESC, tenant, session;
 
 -- name: session
-SELECT last_sequence, touched_s FROM wm_sessions WHERE tenant = ? AND session = ?;
+SELECT last_sequence, touched_s, persona, epoch FROM wm_sessions WHERE tenant = ? AND session = ?;
 
 -- name: items
-SELECT slot, salience, salience_s, long_term_id, key_id, body FROM wm_items
+SELECT slot, salience, salience_s, uses, long_term_id, key_id, body FROM wm_items
 WHERE tenant = ? AND session = ? ORDER BY slot;
 
 -- name: save_rules

@@ -489,10 +489,19 @@ class Mirror:
         self._check()
         return self.kept.get(SessionName(who, session_id))
 
-    async def put(self, who: Tenant, state: SessionState) -> None:
+    async def put(self, who: Tenant, state: SessionState) -> int:
         self._check()
         self.puts += 1
         self.kept[SessionName(who, state.session_id)] = state
+        return 1
+
+    async def drop(self, who: Tenant, session_id: str) -> None:
+        self._check()
+        self.kept.pop(SessionName(who, session_id), None)
+
+    async def lost(self, who: Tenant) -> list[str]:
+        self._check()
+        return []
 
     def _check(self) -> None:
         if self.down:
