@@ -20,7 +20,7 @@ from soma_contract.errors import (
 )
 from soma_contract.filters import EVERYTHING, AllOf, KeyPrefix, TagsAny
 from soma_contract.memory import Durability, Kind, View
-from soma_contract.recall import Leg
+from soma_contract.recall import Leg, Recalled, RecallQuery
 from tests.support.stack import Office
 
 pytestmark = [pytest.mark.processes]
@@ -170,6 +170,42 @@ async def test_save_load_and_search_are_enough_for_an_agent(soma: SomaClient) ->
     saved = await context.memory.save("plan", {"task": "ship"})
     assert saved.memory.persona_id == "planner"
     assert await context.memory.load("plan") == {"task": "ship"}
+
+
+async def test_a_batch_is_stored_in_parts_or_not_at_all(office: Office, soma: SomaClient) -> None:
+    identity = soma.identity
+    async with SomaClient.connect(office.stack.memory_address, key=identity.key, tenant=identity.tenant) as memory:
+        wrong = Memory(text="tea", tags=("",))
+
+        partly = await memory.remember_batch(["milk", wrong, "honey"])
+        answers = await memory.recall_all("what is sweet?")
+
+        assert [outcome.error and outcome.error.reason for outcome in partly] == [None, "FIELD_VIOLATION", None]
+        assert {hit.memory.text for hit in answers.hits} == {"milk", "honey"}
+        with pytest.raises(FieldViolationError) as caught:
+            await memory.remember_batch(["salt", wrong], atomic=True)
+        assert [violation.field for violation in caught.value.violations] == ["items[1].memory.tags[0]"]
+        assert sorted([kept.text async for kept in memory.list()]) == ["honey", "milk"]
+
+
+async def test_many_questions_go_over_one_stream_and_a_wrong_one_fails_alone(office: Office, soma: SomaClient) -> None:
+    identity = soma.identity
+    await soma.remember("Ada drinks tea", key="drink")
+    async with SomaClient.connect(office.stack.memory_address, key=identity.key, tenant=identity.tenant) as memory:
+        queries = [
+            RecallQuery(text="what does Ada drink?"),
+            RecallQuery(text="tea", limit=999),
+            RecallQuery(text="Ada"),
+        ]
+
+        answers = {position: answer async for position, answer in memory.recall_many(queries)}
+
+    assert sorted(answers) == [0, 1, 2]
+    assert isinstance(answers[1], FieldViolationError)
+    for position in (0, 2):
+        answer = answers[position]
+        assert isinstance(answer, Recalled)
+        assert [hit.memory.text for hit in answer.hits] == ["Ada drinks tea"]
 
 
 async def test_the_blocking_client_talks_to_the_same_memories(office: Office, soma: SomaClient) -> None:
