@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -77,12 +77,10 @@ class Question:
     async def of(
         cls, query: RecallQuery, vectors: TextVectors, *, embedded: bool, deadline_s: float | None
     ) -> Question:
-        """Read a query; ``embedded`` asks for its vector."""
+        """Read a query whose vectors fit; ``embedded`` asks for that of its text."""
         terms = frozenset(analyzer().terms(query.text))
         given = query.embedding or query.text_embedding
         if given is not None:
-            if given.dimension != vectors.dimension:
-                raise DimensionMismatchError(expected=str(vectors.dimension), actual=str(given.dimension))
             return cls(query.text, terms, given.array)
         if not embedded or not query.text:
             return cls(query.text, terms)
@@ -126,7 +124,12 @@ class WorkingLeg:
         started = self.clock.monotonic()
         everything = is_about_namespaces_only(query.filter) and query.min_score is None
         limit = query.limit if everything else self.working.rules(tenant).capacity
-        recalled = await self.working.recall(tenant, session_id, question.vector, question.text, limit, use=False)
+        try:
+            recalled = await self.working.recall(tenant, session_id, question.vector, question.text, limit, use=False)
+        except DimensionMismatchError as error:
+            # Items of another embedding profile, from before it was changed: their words can still be compared.
+            question = replace(question, vector=None, failure=f"{error.reason}:working")
+            recalled = await self.working.recall(tenant, session_id, None, question.text, limit, use=False)
         hits = []
         for found in recalled:
             memory = memory_of(found.item, session_id, namespace)

@@ -15,7 +15,13 @@ from brain_server.core.vectors import TextVectors
 from brain_server.domain.merging import Scale, likeness
 from brain_server.domain.pending import applied
 from brain_server.ports import Clock, LongTerm, LongTermAnswer, PendingWrites, StoredHit
-from soma_contract.errors import CircuitBreakerOpenError, Code, ComponentUnavailableError, SomaError
+from soma_contract.errors import (
+    CircuitBreakerOpenError,
+    Code,
+    ComponentUnavailableError,
+    DimensionMismatchError,
+    SomaError,
+)
 from soma_contract.filters import AllOf, NumberField, NumberRange, with_default_namespace
 from soma_contract.limits import LIMITS
 from soma_contract.recall import Hit, Leg, LegReport, LegState, RecallQuery, Source, Summary
@@ -89,6 +95,9 @@ class Recalling:
     async def _merged(
         self, tenant: Tenant, query: RecallQuery, session: _Session, started: float, deadline_s: float | None
     ) -> Answer:
+        for given in (query.embedding, query.text_embedding):
+            if given is not None and given.dimension != self.vectors.dimension:
+                raise DimensionMismatchError(expected=str(self.vectors.dimension), actual=str(given.dimension))
         left_s = None if deadline_s is None else max(0.0, deadline_s - _MARGIN_S)
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._ask(tenant, query, session, started))

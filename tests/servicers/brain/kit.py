@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-import pytest
-
-from brain_server.core.observing import Observing
+from brain_server.core.observing import Message, Observing
 from brain_server.core.own_hits import WorkingLeg
 from brain_server.core.promoting import Promoting
-from brain_server.core.recalling import Recalling
+from brain_server.core.recalling import Answer, Recalling
 from brain_server.core.remembering import Remembering
 from brain_server.core.vectors import TextVectors
 from brain_server.core.working_memory import WorkingMemory
@@ -28,6 +25,7 @@ from brain_server.stores.inmemory.items import InMemorySessions
 from soma_contract.embedders.hashing import HashingEmbedder
 from soma_contract.errors import ComponentUnavailableError, MemoryNotFoundError, SomaError
 from soma_contract.filters import Filter, matches
+from soma_contract.ids import keyed_memory_id
 from soma_contract.memory import Command, Forget, Memory, Origin, Remember, Target, View, Written
 from soma_contract.recall import Hit, Leg, LegReport, LegState, RecallQuery, Signals, Summary
 from soma_contract.tenant import Tenant, admin_tenant
@@ -176,13 +174,36 @@ class Brain:
         )
 
 
+async def observed(brain: Brain, *texts: str, session_id: str = "s", reward: float = 0.5) -> list[str]:
+    """Observe texts in a session; return the ids of their items."""
+    last = await brain.working.last_sequence(TENANT, session_id)
+    messages = [Message(last + number, text=text, reward=reward) for number, text in enumerate(texts, start=1)]
+    outcomes = await brain.observing.take(TENANT, session_id, last, messages)
+    return [outcome.item.item_id if outcome.item else "" for outcome in outcomes]
+
+
+async def recalled(brain: Brain, text: str = "", session_id: str = "s", **fields: Any) -> Answer:
+    """Recall in a session."""
+    query = RecallQuery(text=text, **fields)
+    return await brain.recalling.recall(TENANT, query, namespace="default", session_id=session_id)
+
+
+def texts(answer: Answer) -> list[str]:
+    """The texts of the hits, best first."""
+    return [read(hit).memory.text for hit in answer.hits]
+
+
+def read(hit: Hit | StoredHit) -> Hit:
+    """A hit, whoever it is from."""
+    return hit if isinstance(hit, Hit) else cast("Hit", hit.wire)
+
+
+def legs(answer: Answer) -> dict[Leg, LegState]:
+    """What became of each leg."""
+    return {report.leg: report.state for report in answer.summary.legs}
+
+
 def stored_hit(text: str, score: float, cosine: float, **fields: Any) -> Hit:
     """A hit as a memory server would send it."""
-    memory_id = fields.pop("memory_id", f"00000000-0000-7000-8000-{abs(hash(text)) % 10**12:012d}")
+    memory_id = fields.pop("memory_id", "") or keyed_memory_id("tests", text)
     return Hit(Memory(memory_id=memory_id, text=text, **fields), score, Signals(dense=cosine, keyword=0.5))
-
-
-@pytest.fixture(autouse=True)
-def testing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allow the hashing embedder."""
-    monkeypatch.setenv("SOMA_TESTING", os.environ.get("SOMA_TESTING", "1"))
