@@ -15,12 +15,15 @@ from memory_server.core.candidates import CandidateSearch
 from memory_server.core.deleting import Deleting
 from memory_server.core.embedding import Embedding
 from memory_server.core.identity import Identity
+from memory_server.core.index_jobs import IndexJobs
 from memory_server.core.indexing import Indexing
 from memory_server.core.questions import Questions
 from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
+from memory_server.core.reconciling import Reconciling
 from memory_server.core.sessions import Sessions
 from memory_server.core.writing import Writing
+from memory_server.domain.index_tasks import TaskKind
 from memory_server.ports import Cache, Collection
 from memory_server.servicers.batch import BatchServicer
 from memory_server.servicers.memory import MemoryServicer
@@ -35,12 +38,14 @@ from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.errors import translated
+from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
 from memory_server.stores.postgres.migrate import migrate
 from memory_server.stores.postgres.pools import Pools, PoolSizes, open_pools
 from memory_server.stores.postgres.profiles import check_profile
 from memory_server.stores.postgres.recall_source import PostgresRecallSource
+from memory_server.stores.postgres.reconcile import PostgresIndexTruth
 from memory_server.stores.postgres.registry import PostgresRegistry
 from memory_server.stores.postgres.sessions import PostgresSessions
 from memory_server.stores.redis.cache import RedisCache
@@ -103,6 +108,7 @@ class _Cases:
     recalling: Recalling
     deleting: Deleting
     indexing: Indexing
+    index_jobs: IndexJobs
 
 
 async def run(settings: MemorySettings, on_port: Callable[[int], None] | None = None) -> None:
@@ -144,7 +150,10 @@ async def _build(
         drain=drain,
         clock=clock,
         queue=queue,
+        index=stores.index,
         indexing=cases.indexing if settings.indexer else None,
+        index_jobs=cases.index_jobs,
+        profiles={profile.key: profile.dimension},
         stop=stop.request,
         essential=ESSENTIAL,
     )
@@ -238,8 +247,15 @@ async def _wire(
         embedding,
         clock,
     )
+    reconciling = Reconciling(stores.index, queue, PostgresIndexTruth(pools), indexing.hint)
+    index_jobs = IndexJobs(
+        PostgresIndexTasks(pools),
+        {TaskKind.RECONCILE: reconciling.run},
+        lease_s=settings.index_lease_s,
+        reconcile_every_s=settings.reconcile_every_s,
+    )
     if settings.indexer:
-        await stack.enter_async_context(_running(indexing))
+        await stack.enter_async_context(_running(indexing.run(), index_jobs.run()))
     cases = _Cases(
         identity=identity,
         writing=Writing(journal, profile.dimension, profile.name, indexing.hint),
@@ -247,19 +263,21 @@ async def _wire(
         recalling=recalling,
         deleting=Deleting(journal),
         indexing=indexing,
+        index_jobs=index_jobs,
     )
     return cases, queue
 
 
 @asynccontextmanager
-async def _running(indexing: Indexing) -> AsyncIterator[None]:
-    """Run the indexer until left; a defect in it ends the server instead of staying silent."""
+async def _running(*workers: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run the workers until left; a defect in one ends the server instead of staying silent."""
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(indexing.run())
+        tasks = [group.create_task(worker) for worker in workers]
         try:
             yield
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 def _health(stores: _Stores) -> Health:

@@ -457,6 +457,10 @@ class VectorIndex(Protocol):
         """
         ...
 
+    async def count(self, collection: Collection) -> int:
+        """Count the rows of a collection, whether the truth knows them or not."""
+        ...
+
     async def drop(self, collection_name: str) -> None:
         """Delete a collection with all its epochs."""
         ...

@@ -59,6 +59,9 @@ class MemorySettings(BaseSettings):
     index_lease_s: float = Field(60.0, ge=1, le=3_600, description="Seconds before another worker may take over")
     index_poll_s: float = Field(0.2, ge=0.01, le=60, description="Seconds between looks for new index jobs")
     indexer: bool = Field(True, description="Run the indexer in this process")
+    reconcile_every_s: float = Field(
+        300.0, ge=0, le=86_400, description="Seconds between comparisons of the index with the truth; 0 makes none"
+    )
     versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from soma_contract.errors import Code, SomaError
 
 _log = logging.getLogger("soma.indexing")
 
+RATE_OVER_S = 60.0
 MAX_PAUSE_S = 3_600.0
 """An indexer paused and forgotten resumes after this long."""
 
@@ -39,6 +40,15 @@ class Indexing:
     poll_s: float = 0.2
     _hint: asyncio.Event = field(default_factory=asyncio.Event)
     _paused_until: float = 0.0
+    _settled: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Memories brought to the index a second, over the last minute."""
+        since = asyncio.get_running_loop().time() - RATE_OVER_S
+        while self._settled and self._settled[0][0] < since:
+            self._settled.popleft()
+        return sum(count for _, count in self._settled) / RATE_OVER_S
 
     def hint(self) -> None:
         """Say that there may be new jobs; polling finds them anyway."""
@@ -149,7 +159,9 @@ class Indexing:
         poisoned = [job for job in jobs if (job.tenant.name, job.memory_id) in refused]
         if poisoned:
             await self.queue.postpone(poisoned, "ROW_REFUSED", counts=True)
-        await self.queue.settle([job for job in jobs if job not in poisoned], collection)
+        settled = [job for job in jobs if job not in poisoned]
+        await self.queue.settle(settled, collection)
+        self._settled.append((asyncio.get_running_loop().time(), len(settled)))
 
     async def _upserted(self, collection: Collection, rows: Sequence[IndexRow]) -> Mapping[tuple[str, str], str]:
         """Write rows and return which the index refused; those that were only written together go alone."""

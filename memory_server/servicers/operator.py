@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Names
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from memory_server.core.index_jobs import IndexJobs
 from memory_server.core.indexing import Indexing
-from memory_server.ports import Clock, IndexQueue
+from memory_server.domain.index_tasks import Scope, TaskKind
+from memory_server.ports import Clock, Collection, CollectionLostError, IndexQueue, VectorIndex
+from memory_server.servicers.index_jobs import (
+    STATES,
+    poisoned_behind,
+    poisoned_to_pb,
+    poisoned_token,
+    report_to_pb,
+    task_behind,
+    task_to_pb,
+    tasks_token,
+)
 from rpckit.call import current_call, current_caller
 from rpckit.health import Health
 from rpckit.interceptors.admission import Drain
 from soma.admin.v1 import operator_service_pb2 as pb
 from soma.admin.v1 import operator_service_pb2_grpc as rpc
+from soma_contract.convert.checks import Checks
 from soma_contract.convert.memories import timestamp
 from soma_contract.convert.operations import (
     ComponentState,
@@ -24,8 +38,11 @@ from soma_contract.convert.operations import (
     server_info_to_pb,
     who_am_i_to_pb,
 )
-from soma_contract.errors import FeatureDisabledError
-from soma_contract.tenant import admin_tenant
+from soma_contract.errors import FeatureDisabledError, FieldViolationError, SomaError
+from soma_contract.tenant import admin_tenant, is_tenant_name
+
+COUNT_S = 1.0
+"""Patience with the index when its rows are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,11 @@ class Operations:
     drain: Drain
     clock: Clock
     queue: IndexQueue
+    index: VectorIndex
     indexing: Indexing | None
+    index_jobs: IndexJobs
+    profiles: Mapping[str, int]
+    """Key to dimension of every embedding profile this server has; the first is its default."""
     stop: Callable[[], None]
     essential: Names[str]
 
@@ -81,7 +102,86 @@ class OperatorServicer(rpc.OperatorServiceServicer):
             paused=self._on.indexing is None or self._on.indexing.paused,
         )
         wire.oldest_age.FromNanoseconds(int(lag.oldest_s * 1e9))
+        wire.rows_per_second = self._on.indexing.rows_per_second if self._on.indexing is not None else 0.0
+        for collection in await self._on.queue.collections():
+            if collection.tenant_name in ("", request.tenant) or not request.tenant:
+                wire.collections.append(await self._collection(collection))
+        last = await self._on.index_jobs.tasks.last_reconcile()
+        if last is not None:
+            wire.last_reconcile.CopyFrom(report_to_pb(last))
+        wire.running_job_id = await self._on.index_jobs.tasks.running()
         return wire
+
+    async def _collection(self, collection: Collection) -> pb.IndexCollection:
+        wire = pb.IndexCollection(
+            collection=collection.name,
+            epoch=collection.epoch,
+            embedding=pb.EmbeddingProfile(profile=collection.profile, dimension=collection.dimension),
+            tenant=collection.tenant_name,
+        )
+        try:
+            async with asyncio.timeout(COUNT_S):
+                wire.rows = await self._on.index.count(collection)
+                wire.loaded = True
+        except (SomaError, CollectionLostError, TimeoutError):
+            # Absent rows say that the index is away.
+            return wire
+        return wire
+
+    async def ListPoisonedRows(self, request: pb.ListPoisonedRowsRequest, context: Any) -> pb.ListPoisonedRowsResponse:
+        checks = Checks()
+        limit = checks.page_size("page_size", request.page_size)
+        checks.done()
+        after = poisoned_behind(request.page_token)
+        rows = await self._on.index_jobs.tasks.poisoned(request.tenant, after=after, limit=limit)
+        token = poisoned_token(rows[-1]) if len(rows) == limit else ""
+        return pb.ListPoisonedRowsResponse(rows=map(poisoned_to_pb, rows), next_page_token=token)
+
+    async def RebuildIndex(self, request: pb.RebuildIndexRequest, context: Any) -> pb.RebuildIndexResponse:
+        scope = Scope(
+            TaskKind.REBUILD,
+            self._tenant(request.tenant),
+            request.collection,
+            poisoned_only=request.poisoned_only,
+        )
+        names = {collection.name for collection in await self._on.queue.collections()}
+        if request.collection and request.collection not in names:
+            raise FieldViolationError.at("collection", "is no active collection; GetIndexStatus lists them")
+        return pb.RebuildIndexResponse(job=task_to_pb(await self._on.index_jobs.start(scope)))
+
+    async def ReEmbed(self, request: pb.ReEmbedRequest, context: Any) -> pb.ReEmbedResponse:
+        profile = request.profile or next(iter(self._on.profiles))
+        if profile not in self._on.profiles:
+            known = ", ".join(self._on.profiles)
+            raise FieldViolationError.at("profile", f"is not one this server has; it has {known}")
+        scope = Scope(
+            TaskKind.RE_EMBED, self._tenant(request.tenant), profile=profile, dimension=self._on.profiles[profile]
+        )
+        return pb.ReEmbedResponse(job=task_to_pb(await self._on.index_jobs.start(scope)))
+
+    async def Reconcile(self, request: pb.ReconcileRequest, context: Any) -> pb.ReconcileResponse:
+        scope = Scope(TaskKind.RECONCILE, self._tenant(request.tenant), repair=request.repair)
+        return pb.ReconcileResponse(job=task_to_pb(await self._on.index_jobs.start(scope)))
+
+    async def GetIndexJob(self, request: pb.GetIndexJobRequest, context: Any) -> pb.GetIndexJobResponse:
+        return pb.GetIndexJobResponse(job=task_to_pb(await self._on.index_jobs.get(request.job_id)))
+
+    async def ListIndexJobs(self, request: pb.ListIndexJobsRequest, context: Any) -> pb.ListIndexJobsResponse:
+        checks = Checks()
+        limit = checks.page_size("page_size", request.page_size)
+        if request.state and request.state not in STATES:
+            checks.fail("state", "is not a state")
+        checks.done()
+        tasks = await self._on.index_jobs.tasks.page(
+            request.tenant, STATES.get(request.state), after=task_behind(request.page_token), limit=limit
+        )
+        token = tasks_token(tasks[-1]) if len(tasks) == limit else ""
+        return pb.ListIndexJobsResponse(jobs=map(task_to_pb, tasks), next_page_token=token)
+
+    def _tenant(self, name: str) -> str:
+        if name and not is_tenant_name(name):
+            raise FieldViolationError.at("tenant", "is no tenant's name")
+        return name
 
     async def PauseIndexer(self, request: pb.PauseIndexerRequest, context: Any) -> pb.PauseIndexerResponse:
         if self._on.indexing is None:

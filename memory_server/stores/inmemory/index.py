@@ -120,6 +120,10 @@ class InMemoryIndex:
         }
         return [found[key] for key in sorted(found) if key > after_key][:limit]
 
+    async def count(self, collection: Collection) -> int:
+        """Count the rows of a collection."""
+        return len(self._rows(collection))
+
     async def drop(self, collection_name: str) -> None:
         """Delete a collection with all its epochs."""
         self._check_available()

@@ -169,6 +169,15 @@ class MilvusIndex:
         pairs = sorted(zip(fields["pk"].string_data.data, fields["version"].long_data.data, strict=True))
         return [(*_split(key), version) for key, version in pairs]
 
+    async def count(self, collection: Collection) -> int:
+        """Count the rows of a collection."""
+        name = schema.physical_name(collection, self._analysis)
+        request = milvus_pb2.QueryRequest(
+            collection_name=name, output_fields=["count(*)"], consistency_level=common_pb2.ConsistencyLevel.Strong
+        )
+        answer = await self._loaded.call(name, "Query", request, self._limits.write_timeout_s)
+        return int(answer.fields_data[0].scalars.long_data.data[0])
+
     # --- search ---
 
     async def search(

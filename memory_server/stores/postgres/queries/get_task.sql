@@ -1,0 +1,2 @@
+-- Read a task.
+SELECT * FROM index_tasks WHERE task_id = $1;

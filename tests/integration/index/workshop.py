@@ -1,0 +1,144 @@
+"""The index pipeline over real stores, driven step by step by a test instead of by a server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import numpy as np
+
+from memory_server.core.embedding import Embedding
+from memory_server.core.index_jobs import IndexJobs
+from memory_server.core.indexing import Indexing
+from memory_server.core.reconciling import Reconciling
+from memory_server.domain.index_tasks import IndexTask, Scope, TaskKind
+from memory_server.ports import Collection, IndexRow, Journal
+from memory_server.stores.analysing import analysis
+from memory_server.stores.clock import SystemClock
+from memory_server.stores.inmemory.cache import NullCache
+from memory_server.stores.milvus.index import MilvusIndex
+from memory_server.stores.milvus.wire import MilvusAddress
+from memory_server.stores.postgres.actor_names import PostgresActorNames
+from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
+from memory_server.stores.postgres.index_queue import PostgresIndexQueue
+from memory_server.stores.postgres.journal import open_journal
+from memory_server.stores.postgres.migrate import migrate
+from memory_server.stores.postgres.pools import Pools, open_pools
+from memory_server.stores.postgres.reconcile import PostgresIndexTruth
+from memory_server.stores.postgres.registry import PostgresRegistry
+from soma_contract.completing import completed
+from soma_contract.embedders.hashing import HashingEmbedder
+from soma_contract.memory import Memory, Remember
+from soma_contract.tenant import Tenant, admin_tenant
+
+DIMENSION = 32
+_numbers = itertools.count(1)
+
+
+@dataclasses.dataclass(slots=True)
+class Workshop:
+    """Journal, index and what keeps the two together, on a database and a collection prefix of their own."""
+
+    pools: Pools
+    journal: Journal
+    queue: PostgresIndexQueue
+    index: MilvusIndex
+    embedding: Embedding
+    indexing: Indexing
+    jobs: IndexJobs
+
+    async def tenant(self, name: str, *, dedicated: bool = False) -> Tenant:
+        """A tenant of this name."""
+        await PostgresRegistry(self.pools).create_tenant(name, "", dedicated=dedicated)
+        return admin_tenant(name, reason="tests")
+
+    async def remember(self, tenant: Tenant, texts: Sequence[str]) -> list[Memory]:
+        """Store memories, keyed by their texts."""
+        commands = [completed(Remember(Memory(text=text, key=text))) for text in texts]
+        written = []
+        for start in range(0, len(commands), 500):
+            written += await self.journal.write(tenant, commands[start : start + 500])
+        found = []
+        for one in written:
+            assert not isinstance(one, Exception), one
+            assert one.memory is not None
+            found.append(one.memory)
+        return found
+
+    async def indexed(self) -> None:
+        """Work off all jobs."""
+        while (await self.queue.lag()).rows:
+            await self.indexing.step()
+
+    async def collection(self, tenant: Tenant) -> Collection:
+        """The collection of a tenant, as the truth has it now."""
+        self.queue._known.clear()
+        profile = self.embedding.profile
+        return await self.queue.active_collection(tenant, profile.key, profile.dimension)
+
+    async def held(self, collection: Collection) -> dict[tuple[str, str], int]:
+        """What the index holds."""
+        rows: list[tuple[str, str, int]] = []
+        after = ""
+        while page := await self.index.versions(collection, after_key=after, limit=10_000):
+            rows += page
+            after = f"{page[-1][0]}|{page[-1][1]}"
+        return {(tenant, memory_id): version for tenant, memory_id, version in rows}
+
+    async def plant(self, collection: Collection, tenant: Tenant, memories: Sequence[Memory], version: int) -> None:
+        """Put rows into the index behind everybody's back."""
+        vector = np.zeros(DIMENSION, np.float32)
+        vector[0] = 1.0
+        rows = [
+            IndexRow(tenant, dataclasses.replace(memory, version=version), version, vector, memory.text)
+            for memory in memories
+        ]
+        await self.index.upsert(collection, rows)
+
+    async def done(self, scope: Scope) -> IndexTask:
+        """Have a task done to its end while the indexer works, and return it."""
+        task = await self.jobs.start(scope)
+        async with running(self.indexing.run):
+            while await self.jobs.step():
+                pass
+        return await self.jobs.get(task.task_id)
+
+    async def reconciled(self, *, repair: bool = True, tenant: str = "") -> IndexTask:
+        """Compare, and repair if asked to."""
+        return await self.done(Scope(TaskKind.RECONCILE, tenant, repair=repair))
+
+
+@asynccontextmanager
+async def running(work: Callable[[], Coroutine[object, object, None]]) -> AsyncIterator[None]:
+    """Let something run until left."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+@asynccontextmanager
+async def open_workshop(url: str, admin_url: str, milvus_uri: str) -> AsyncIterator[Workshop]:
+    """A workshop on an empty database."""
+    await migrate(admin_url)
+    async with AsyncExitStack() as stack:
+        pools = await stack.enter_async_context(open_pools(url))
+        analyse = analysis()
+        journal = await stack.enter_async_context(open_journal(pools, analyse))
+        clock = SystemClock()
+        prefix = f"workshop_{next(_numbers)}"
+        queue = PostgresIndexQueue(pools, analyse, clock, prefix)
+        index = await stack.enter_async_context(MilvusIndex(MilvusAddress.parse(milvus_uri), strong=True))
+        embedder = await stack.enter_async_context(HashingEmbedder(DIMENSION))
+        embedding = Embedding(embedder, NullCache(), PostgresActorNames(pools, clock))
+        indexing = Indexing(queue, index, embedding, poll_s=0.02)
+        reconciling = Reconciling(index, queue, PostgresIndexTruth(pools), indexing.hint, rest=0.0, page_rows=700)
+        jobs = IndexJobs(
+            PostgresIndexTasks(pools), {TaskKind.RECONCILE: reconciling.run}, reconcile_every_s=0.0, lease_s=20.0
+        )
+        yield Workshop(pools, journal, queue, index, embedding, indexing, jobs)
