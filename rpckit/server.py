@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection
 
 from rpckit.interceptors.chain import CallChain
@@ -131,7 +133,26 @@ def bind(server: grpc.aio.Server, address: str, tls: ServerTls | None = None) ->
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Let grpcurl and its like list ``services`` and read their protos."""
     names: Sequence[str] = (*services, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection.enable_server_reflection(names, server, pool=_Symbols())  # type: ignore[arg-type] # what is used of one
+
+
+class _Symbols:
+    """The default descriptor pool, which also finds what stands inside of another symbol: an rpc, a field."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 - the pool's name for it
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            outer = symbol.rpartition(".")[0]
+            if not outer:
+                raise
+            return self._pool.FindFileContainingSymbol(outer)
 
 
 def _ms(seconds: float) -> int:
