@@ -27,13 +27,13 @@ def settings(
     markdown: bool = typer.Option(False, "--markdown", help="As Markdown, for the documentation."),
 ) -> None:
     """Show every setting of both servers; each is an environment variable."""
-    tables = {"Memory server": _memory_settings(), "Brain server": _brain_settings()}
+    tables = _tables()
     if place_of(context).json:
         from soma_client.cli import output
 
         output.document({title: [asdict(each) for each in rows] for title, rows in tables.items()})
     elif markdown:
-        sys.stdout.write("\n".join(_markdown(title, rows) for title, rows in tables.items()))
+        sys.stdout.write(settings_markdown())
     else:
         from soma_client.cli import output
 
@@ -45,16 +45,16 @@ def settings(
             )
 
 
-def _memory_settings() -> list[Setting]:
+def settings_markdown() -> str:
+    """Both tables as Markdown."""
+    return "\n".join(_markdown(title, rows) for title, rows in _tables().items())
+
+
+def _tables() -> dict[str, list[Setting]]:
+    from brain_server.settings import BrainSettings
     from memory_server.settings import MemorySettings
 
-    return list(_read(MemorySettings))
-
-
-def _brain_settings() -> list[Setting]:
-    from brain_server.settings import BrainSettings
-
-    return list(_read(BrainSettings))
+    return {"Memory server": list(_read(MemorySettings)), "Brain server": list(_read(BrainSettings))}
 
 
 def _read(model: Any) -> Iterator[Setting]:
