@@ -47,9 +47,12 @@ PER_LEG = 50
 BATCH = 64
 DEPTH = 100
 DIMENSION = 384
-_ABLATED = ("keyword", "sentence", "late_interaction", "reach", "session", "actor", "date", "question", "first_person")
-_ABLATIONS = {f"without {name}": {name: 0.0} for name in (*_ABLATED, "time")} | {
-    "without neighbours": {"previous": 0.0, "following": 0.0}
+_ABLATED = (
+    *("keyword", "sentence", "late_interaction", "reach", "answer", "session"),
+    *("actor", "date", "question", "first_person", "time"),
+)
+_ABLATIONS = {f"without {name}": {name: 0.0} for name in _ABLATED} | {
+    "without neighbours": {"previous": 0.0, "following": 0.0, "answer": 0.0}
 }
 
 

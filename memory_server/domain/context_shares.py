@@ -13,6 +13,8 @@ from memory_server.domain.late_interaction import ABSENT
 
 SESSION_BEST = 3
 NO_SESSION = -1
+LONG_TOKENS = 32
+"""Content tokens from which on a turn speaks for itself."""
 
 
 def neighbour_positions(
@@ -71,3 +73,11 @@ def session_scores(scores: NDArray[np.float32], sessions: NDArray[np.int64]) -> 
     mean = np.add.reduceat(counted, starts) / np.float32(SESSION_BEST)
     shares[order] = np.where(session == NO_SESSION, np.float32(0.0), mean[group])
     return shares
+
+
+def brevity(tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return how much turns lean on the one before, by their content tokens: 1 for none, 0 from 32 on, shape (n,).
+
+    A short answer leaves out what the question named; a long one repeats it and needs no credit for it.
+    """
+    return (1.0 - np.minimum(tokens, LONG_TOKENS) / LONG_TOKENS).astype(np.float32)

@@ -28,6 +28,8 @@ class Weights:
     """Share of the previous turn's score."""
     following: float = 0.15
     """Share of the next turn's score."""
+    answer: float = 0.2
+    """Share of the previous turn's score when that turn asks and this one is short."""
     session: float = 0.3
     """Share of the mean of the session's three best."""
     actor: float = 0.35

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_server.domain.adjustments import adjustment, density, diversified
-from memory_server.domain.context_shares import at_positions, neighbour_positions, session_scores
+from memory_server.domain.context_shares import at_positions, brevity, neighbour_positions, session_scores
 from memory_server.domain.fusion import minmax, weighted
 from memory_server.domain.late_interaction import best_rows, reaching, weighted_mean
 from memory_server.domain.pool import Pool, QueryFeatures
@@ -77,7 +77,11 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
         "keyword": keyword,
         "actor": pool.actor_match,
         "neighbour": weighted(
-            [(weights.previous, at_positions(fused, previous)), (weights.following, at_positions(fused, following))]
+            [
+                (weights.previous, at_positions(fused, previous)),
+                (weights.following, at_positions(fused, following)),
+                (weights.answer, _brevity(pool) * at_positions(fused * pool.is_question, previous)),
+            ]
         ),
         "session": session_scores(fused, pool.sessions),
         "question": pool.is_question.astype(np.float32),
@@ -138,6 +142,13 @@ def _late(
         wider = weighted_mean(reaching(best, previous, following), query.token_weights)
         own = weighted([(1 - weights.reach, own), (weights.reach, wider)])
     return minmax(own, pool.embedded)
+
+
+def _brevity(pool: Pool) -> Signal:
+    """Return how short each member is, (n,); 0 where that is unknown for want of tokens."""
+    if not pool.tokens.present.any():
+        return np.zeros(len(pool), dtype=np.float32)
+    return np.where(pool.embedded, brevity(np.diff(pool.tokens.bounds)), np.float32(0.0))
 
 
 def _adjusted(

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory_server.domain.context_shares import (
+    LONG_TOKENS,
     NO_SESSION,
     SESSION_BEST,
     at_positions,
+    brevity,
     neighbour_positions,
     session_scores,
 )
@@ -55,6 +57,10 @@ def test_a_session_scores_as_its_three_best(turns: list[tuple[int, int, float]])
 
 def test_the_end_of_one_session_is_no_neighbour_of_the_next() -> None:
     assert _neighbour_scores([(0, 1, 0.5), (1, 2, 0.25)]) == ([0.0, 0.0], [0.0, 0.0])
+
+
+def test_the_shorter_a_turn_the_more_it_leans_on_the_one_before() -> None:
+    assert brevity(np.array([0, 8, LONG_TOKENS, 64])).tolist() == [1.0, 0.75, 0.0, 0.0]
 
 
 def test_a_gap_in_the_sequence_is_no_neighbourhood() -> None:

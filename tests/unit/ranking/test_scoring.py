@@ -198,6 +198,20 @@ def test_a_turn_without_content_words_matches_through_its_neighbour() -> None:
     assert late[1] > late[2] == late[3] == 0.0
 
 
+def test_a_short_turn_after_a_question_that_matches_is_taken_for_its_answer() -> None:
+    short, long = (np.ones((count, _T), np.int8) for count in (1, 40))
+    pool, query = _simple(
+        [0.9, 0.3, 0.3, 0.9, 0.3, 0.9, 0.3],
+        tokens=Rows.of([short, short, long, short, short, short, short], _T),
+        is_question=np.array([True, False, False, True, False, False, False]),
+        sessions=np.array([0, 0, 1, 1, 2, 3, 3], np.int64),
+        sequences=np.array([1, 2, 2, 1, 1, 1, 2], np.int64),
+    )
+    neighbour = rank(pool, query, BALANCED).signals["neighbour"]
+    after_question, long_after_question, alone, after_statement = neighbour[[1, 2, 4, 6]]
+    assert after_question > long_after_question == after_statement > alone == 0
+
+
 def test_an_answer_is_lifted_by_the_turn_before_it() -> None:
     pool, query = _simple(
         [0.9, 0.5, 0.5],
