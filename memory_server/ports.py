@@ -174,9 +174,11 @@ class PoolRow:
 class Overlay:
     """Rows that the index may not hold yet.
 
-    ``keyword_ids`` are the best by BM25 among all of them, ``vectors`` the (id, version, dense)
-    of the newest embedded ones, ``unembedded`` the newest memories still without a vector.
-    ``pending_rows`` counts all un-indexed rows that match (capped at ``pending_cap``).
+    ``keyword_ids`` are the best by BM25 among them, ``vector_ids`` with ``vectors`` (n, d) the newest
+    embedded ones, ``unembedded`` the newest memories still without a vector.  ``pending_rows`` counts the
+    un-indexed rows that match.  ``truncated`` when there are too many to look at one by one: then only the
+    newest are in ``vectors`` and ``unembedded``, ``keyword_ids`` are the best of all rows, indexed or not,
+    and ``pending_rows`` counts up to 10,000 whether they match or not.
     """
 
     pending_rows: int
@@ -597,6 +599,8 @@ class Expansion:
 
     steps: tuple[Step, ...]
     cut: bool = False
+    links: tuple[Link, ...] = ()
+    """The links of the steps, in their order, if they were asked for."""
 
 
 class GraphStore(Protocol):
@@ -637,11 +641,13 @@ class GraphStore(Protocol):
         *,
         each: int,
         limit: int,
+        whole: bool = False,
         deadline_s: float | None = None,
     ) -> Expansion:
         """Read the strongest steps on from each memory: at most ``each`` a memory and ``limit`` in all.
 
         Memories come in the order given, so that those first are served first; ones that do not live have none.
+        With ``whole`` the links come too.
         """
         ...
 
@@ -649,6 +655,10 @@ class GraphStore(Protocol):
         self, tenant: Tenant, memory_ids: Sequence[str], reach: Reach, *, limit: int, deadline_s: float | None = None
     ) -> Expansion:
         """Read the links that lead from one of these to another, walked from their source."""
+        ...
+
+    async def referring(self, tenant: Tenant, memory_ids: Sequence[str]) -> set[str]:
+        """Return those memories that have links which their payloads made."""
         ...
 
     async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:

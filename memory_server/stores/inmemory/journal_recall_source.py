@@ -27,7 +27,7 @@ class InMemoryRecallSource:
     """See :class:`memory_server.ports.RecallSource`."""
 
     truth: InMemoryTruth
-    window: int = 4_000
+    window: int = 2_000
 
     async def overlay(
         self,
@@ -60,7 +60,7 @@ class InMemoryRecallSource:
         fresh = [memory for memory in newest if not rows.current_vectors(memory, profile)][:unembedded_limit]
         _, dense = _stacked(rows, embedded, profile)
         return Overlay(
-            pending_rows=min(behind, self.window),
+            pending_rows=min(behind, 10_000),
             keyword_ids=tuple(memory_id for memory_id, _ in scored[:keyword_limit]),
             vector_ids=tuple(memory.memory_id for memory in embedded),
             vectors=dense,

@@ -22,8 +22,10 @@ from soma_contract.filters import Filter
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
 
-WINDOW = 4_000
-"""So many un-indexed rows are looked at one by one; of more, only the newest, and terms find the others."""
+WINDOW = 2_000
+"""So many un-indexed rows are looked at one by one; of more, only the newest."""
+PENDING_CAP = 10_000
+"""Pending rows are not counted further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,22 @@ class PostgresRecallSource:
         vector_limit: int = 2_000,
         unembedded_limit: int = 16,
     ) -> Overlay:
-        """Search the rows that the index may not hold; one query when there are few of them, else three."""
+        """Search the rows that the index may not hold; one query when there are few of them.
+
+        When there are many, the keyword leg searches all rows instead of those alone: what comes is what an
+        index without lag would have proposed.
+        """
         query, values = _overlay_query(tenant, filter, terms, epoch, profile, vector_limit)
         async with self.pools.interactive.tenant(tenant) as connection:
             found = await connection.fetch(query, *values)
             truncated = found[0]["open_rows"] >= WINDOW
             rows = [row for row in found if row["memory_id"] is not None]
-            if truncated and terms:
-                query, values = _behind_query(tenant, filter, terms, epoch, profile, keyword_limit)
-                keyword_ids = [str(row[0]) for row in await connection.fetch(query, *values)]
+            pending = sum(row["behind"] for row in rows)
+            if truncated:
+                pending = await _count_behind(connection, tenant, epoch, profile)
+                keyword_ids = [
+                    memory_id for memory_id, _ in await _search(connection, tenant, filter, terms, keyword_limit)
+                ]
             else:
                 scored = [(-row["score"], str(row["memory_id"])) for row in rows if row["score"] is not None]
                 keyword_ids = [memory_id for _, memory_id in sorted(scored)[:keyword_limit]]
@@ -60,7 +69,7 @@ class PostgresRecallSource:
             unembedded = await _memories(connection, tenant, new) if new else ()
         embedded = [row for row in rows if row["dense"] is not None]
         return Overlay(
-            pending_rows=sum(row["behind"] for row in rows),
+            pending_rows=pending,
             keyword_ids=tuple(keyword_ids),
             vector_ids=tuple(str(row["memory_id"]) for row in embedded),
             vectors=dense_matrix([row["dense"] for row in embedded]),
@@ -72,20 +81,8 @@ class PostgresRecallSource:
         self, tenant: Tenant, filter: Filter, *, terms: Sequence[str], limit: int
     ) -> list[tuple[str, float]]:
         """Search all living rows by BM25 over stored terms; (id, score), best first."""
-        if not terms:
-            return []
-        parameters = Parameters([tenant.name])
-        parts = _term_parts(tenant, filter, terms, parameters)
-        query = sql.filled(
-            "keyword_search",
-            **parts,
-            live=LIVE,
-            filter=compiled(filter, parameters),
-            limit=parameters.add(limit, "bigint"),
-        )
         async with self.pools.interactive.tenant(tenant) as connection:
-            rows = await connection.fetch(query, *parameters.values)
-        return [(str(row[0]), row[1]) for row in rows]
+            return await _search(connection, tenant, filter, terms, limit)
 
     async def vector_scan(
         self, tenant: Tenant, filter: Filter, *, profile: str, limit: int
@@ -186,7 +183,10 @@ def _term_parts(tenant: Tenant, filter: Filter, terms: Sequence[str], parameters
         times=parameters.add([float(count) for count in times.values()], "float8[]"),
         namespaces=_namespaces(filter, parameters),
     )
-    return {"keys": keys, "weights": weights, "score": sql.query("part_score")}
+    norm = sql.query("part_norm")
+    places = range(1, len(times) + 1)
+    scores = [sql.filled("part_term_score", norm=norm, keys=keys, place=str(place)) for place in places]
+    return {"keys": keys, "weights": weights, "score": f"({' + '.join(scores) or '0'})"}
 
 
 def _namespaces(filter: Filter, parameters: Parameters) -> str:
@@ -213,20 +213,32 @@ def _overlay_query(
     return query, parameters.values
 
 
-def _behind_query(
-    tenant: Tenant, filter: Filter, terms: Sequence[str], epoch: int, profile: str, limit: int
-) -> tuple[str, list[object]]:
+async def _search(
+    connection: asyncpg.Connection, tenant: Tenant, filter: Filter, terms: Sequence[str], limit: int
+) -> list[tuple[str, float]]:
+    if not terms:
+        return []
     parameters = Parameters([tenant.name])
-    parts = _term_parts(tenant, filter, terms, parameters)
     query = sql.filled(
-        "keyword_search_behind",
-        **parts,
-        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=parameters.add(profile, "text")),
+        "keyword_search",
+        **_term_parts(tenant, filter, terms, parameters),
         live=LIVE,
         filter=compiled(filter, parameters),
         limit=parameters.add(limit, "bigint"),
     )
-    return query, parameters.values
+    return [(str(row[0]), row[1]) for row in await connection.fetch(query, *parameters.values)]
+
+
+async def _count_behind(connection: asyncpg.Connection, tenant: Tenant, epoch: int, profile: str) -> int:
+    parameters = Parameters([tenant.name])
+    named = parameters.add(profile, "text")
+    query = sql.filled(
+        "count_behind",
+        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named),
+        limit=parameters.add(PENDING_CAP, "bigint"),
+    )
+    count: int = await connection.fetchval(query, *parameters.values)
+    return count
 
 
 async def _memories(connection: asyncpg.Connection, tenant: Tenant, ids: Sequence[str]) -> tuple[Memory, ...]:
