@@ -45,7 +45,7 @@ class InMemoryRecallSource:
         rows, now = self.truth.of(tenant), self.truth.clock.now()
         searched = max(epoch, self._epoch(tenant, profile), 1)
         open_ids = _open_ids(rows, searched, now)
-        truncated = len(open_ids) >= self.window
+        truncated = len(open_ids) > self.window
         behind = 0
         found: list[Memory] = []
         for memory_id in open_ids:

@@ -54,7 +54,7 @@ class PostgresRecallSource:
         query, values = _overlay_query(tenant, filter, terms, epoch, profile, vector_limit)
         async with self.pools.interactive.tenant(tenant) as connection:
             found = await connection.fetch(query, *values)
-            truncated = found[0]["open_rows"] >= WINDOW
+            truncated = found[0]["open_rows"] > WINDOW
             rows = [row for row in found if row["memory_id"] is not None]
             pending = sum(row["behind"] for row in rows)
             if truncated:
@@ -205,7 +205,7 @@ def _overlay_query(
         **parts,
         epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named),
         profile=named,
-        window=parameters.add(WINDOW, "bigint"),
+        window=parameters.add(WINDOW + 1, "bigint"),
         vectors=parameters.add(vector_limit, "bigint"),
         live=LIVE,
         filter=compiled(filter, parameters),
