@@ -5,7 +5,7 @@
     Ada prefers tea
     ```
 
-A line that starts with ``$ `` is a command; it goes on after a backslash, within single quotes, and up to the end of its
+A line that starts with ``$ `` is a command; it goes on after a backslash, within quotes, and up to the end of its
 here-document.  Other lines are what it prints, in this order; ``…`` stands for any text, on a line of its own for any
 lines.  The block's first line may say ``console exits=5`` for a command that is to fail, and ``console help`` for one
 too heavy to run, which is checked against the help of ``soma`` instead.
@@ -14,6 +14,7 @@ too heavy to run, which is checked against the help of ``soma`` instead.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,7 @@ def _block(page: str, words: list[str], lines: list[tuple[int, str]]) -> list[St
     for number, line in rest:
         if line.startswith("$ "):
             command = line[2:]
-            while command.endswith("\\") or command.count("'") % 2:
+            while command.endswith("\\") or not _quotes_end(command):
                 command += "\n" + next(rest)[1]
             if document := _HEREDOC.search(command):
                 while not command.endswith(f"\n{document[1]}"):
@@ -87,6 +88,14 @@ def _block(page: str, words: list[str], lines: list[tuple[int, str]]) -> list[St
         for step in found[:-1]:
             step.exits = 0  # what fails is the last command
     return found
+
+
+def _quotes_end(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
 
 
 def mismatch(step: Step, output: str) -> str:
