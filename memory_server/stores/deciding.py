@@ -221,6 +221,8 @@ class Scene:
     def _forget(self, request: Request, command: Forget) -> Verdict | SomaError:
         existing = self._named(request)
         alive = existing if existing is not None and existing.lives(self.now) else None
+        if request.sweeping:
+            alive = existing if alive is None and existing is not None and not existing.deleted else None
         if existing is not None and _is_older(request.origin, existing):
             return self._dropped(alive)
         if alive is None:

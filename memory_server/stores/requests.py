@@ -19,6 +19,13 @@ class Request:
     """The id it surely names; empty where the key or coordinate decides."""
     content: bytes
     fingerprint: bytes
+    sweeping: bool = False
+    """Whether it is to forget a memory because it has expired, and only then."""
+
+    @classmethod
+    def sweep(cls, memory_id: str) -> Request:
+        """Prepare to forget an expired memory."""
+        return cls(Forget(Target(memory_id=memory_id), allow_missing=True), None, memory_id, b"", b"", sweeping=True)
 
     @classmethod
     def of(cls, command: Command, origin: Origin | None) -> Request:

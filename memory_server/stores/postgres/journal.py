@@ -50,11 +50,24 @@ class PostgresJournal:
         """Commit commands in order; see :class:`memory_server.ports.Journal`."""
         if not commands:
             return []
-        call = Call.of([Request.of(command, origin) for command in commands], self.analyse, atomic=atomic)
+        requests = [Request.of(command, origin) for command in commands]
+        return await self._submit(tenant, requests, atomic=atomic, deadline_s=deadline_s)
+
+    async def sweep(self, tenant: Tenant, memory_ids: Sequence[str]) -> int:
+        """Forget those of these memories that have expired, as any other forgetting; answers how many."""
+        if not memory_ids:
+            return 0
+        requests = [Request.sweep(memory_id) for memory_id in memory_ids]
+        answers = await self._submit(tenant, requests, atomic=False, deadline_s=None)
+        return sum(isinstance(answer, Written) and answer.changed for answer in answers)
+
+    async def _submit(
+        self, tenant: Tenant, requests: Sequence[Request], *, atomic: bool, deadline_s: float | None
+    ) -> Answers:
         return await self.combining.submit(
             tenant,
-            call,
-            weight=len(commands),
+            Call.of(requests, self.analyse, atomic=atomic),
+            weight=len(requests),
             deadline_s=self.default_deadline_s if deadline_s is None else deadline_s,
         )
 

@@ -54,6 +54,7 @@ GRANT SELECT, UPDATE, DELETE ON memory_items, tenant_revisions TO {worker};
 GRANT SELECT, INSERT, UPDATE, DELETE ON memory_versions, memory_vectors, links, changelog, idempotency, index_jobs,
     index_collections, embedding_profiles, term_changes, term_stats, corpus_stats, tenants, api_keys, wm_sessions,
     import_jobs, import_refusals TO {worker};
+GRANT SELECT, DELETE ON idempotency_rest TO {worker};
 GRANT USAGE ON SEQUENCE index_epochs TO {worker};
 REVOKE ALL ON FUNCTION soma_roll_idempotency(int), soma_rows_with_terms(bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION soma_rows_with_terms(bigint[]) TO {application};
