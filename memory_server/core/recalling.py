@@ -184,6 +184,8 @@ class Recalling:
             proposed += [overlay.vector_ids[position] for position in best]
         proposed += [memory.memory_id for memory in overlay.unembedded]
         found.add(Leg.OVERLAY, proposed)
+        if overlay.pending_rows > len(found.ranks[Leg.OVERLAY]):
+            found.complete = False
         if overlay.truncated:
             legs.failed(Leg.OVERLAY, started, "OVERLAY_TRUNCATED", candidates=len(proposed))
         else:
