@@ -65,8 +65,6 @@ class Candidates:
 
     ranks: dict[Leg, dict[str, int]] = field(default_factory=dict)
     pending_rows: int = 0
-    complete: bool = True
-    """Whether every match is among them if they are fewer than asked for."""
 
     def add(self, leg: Leg, ids: list[str]) -> None:
         """Add a leg's proposals, best first."""
@@ -126,7 +124,7 @@ class CandidateSearch:
         if not exact_filter:
             ids = await self.journal.matching_ids(tenant, filter, SELECTIVE_ROWS + 1)
             if len(ids) > SELECTIVE_ROWS:
-                ids, limit, found.complete = None, limit * 5, False
+                ids, limit = None, limit * 5
         answer = IndexSearch(None, None)
         failures: dict[Leg, tuple[str, bool]] = {}
         if dense is not None or keyword is not None:
@@ -188,5 +186,4 @@ class CandidateSearch:
                 order = np.argsort(-(vectors @ question.features.vector), kind="stable")[:limit]
                 proposed = [ids[position] for position in order.tolist()]
         found.add(leg, proposed)
-        found.complete = False
         legs.failed(leg, started, cause, candidates=len(proposed), late=late and not proposed)

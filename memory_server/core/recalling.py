@@ -140,7 +140,7 @@ class Recalling:
             exact=question.exact,
             exact_text=question.text,
         )
-        if len(rows) <= query.limit and (len(rows) < len(ids) or not found.complete):
+        if len(rows) < query.limit:
             more = await self.journal.matching_ids(tenant, filter, query.limit + 1)
             missing = [memory_id for memory_id in more if memory_id not in {row.memory.memory_id for row in rows}]
             if missing:
@@ -184,8 +184,6 @@ class Recalling:
             proposed += [overlay.vector_ids[position] for position in best]
         proposed += [memory.memory_id for memory in overlay.unembedded]
         found.add(Leg.OVERLAY, proposed)
-        if overlay.pending_rows > len(found.ranks[Leg.OVERLAY]):
-            found.complete = False
         if overlay.truncated:
             legs.failed(Leg.OVERLAY, started, "OVERLAY_TRUNCATED", candidates=len(proposed))
         else:
