@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from brain_server.core.degradation import Degradation
+from brain_server.core.linking import Linking
 from brain_server.core.observing import Closing, Observing
 from brain_server.core.own_hits import WorkingLeg
 from brain_server.core.promoting import Promoting
@@ -26,6 +27,7 @@ from brain_server.domain.salience import WorkingRules
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.commands import encoded
 from brain_server.gateway.delivery import Delivery
+from brain_server.gateway.graph import GraphGateway, GraphSender, OutboxChanges, encoded_change
 from brain_server.gateway.health import MemoryProbe
 from brain_server.gateway.identity import BrainIdentity
 from brain_server.gateway.memory import MemoryGateway
@@ -37,6 +39,7 @@ from brain_server.gateway.sending import MemorySender
 from brain_server.gateway.sessions import MirroredSessions
 from brain_server.gateway.wire import MemoryWire
 from brain_server.ports import SystemClock
+from brain_server.servicers.graph import GraphServicer
 from brain_server.servicers.memory import MemoryServicer
 from brain_server.servicers.operator import Operations, OperatorServicer
 from brain_server.servicers.working_memory import WorkingMemoryServicer
@@ -56,6 +59,7 @@ from rpckit.telemetry.calls import CallTelemetry
 from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc
+from soma.graph.v1 import graph_service_pb2_grpc
 from soma.memory.v1 import memory_service_pb2_grpc, working_memory_service_pb2_grpc
 from soma_contract.convert.operations import ServerIdentity
 from soma_contract.embedders.base import Embedder
@@ -67,6 +71,7 @@ _log = logging.getLogger("soma.brain")
 
 SERVICES: dict[str, tuple[str, ...]] = {
     "soma.memory.v1.MemoryService": ("outbox",),
+    "soma.graph.v1.GraphService": ("outbox",),
     "soma.memory.v1.WorkingMemoryService": ("outbox",),
     "soma.admin.v1.OperatorService": (),
 }
@@ -146,6 +151,7 @@ async def _build(
     )
     server = new_server(chain, ServerOptions())
     _serve_memories(server, parts, cases, drain)
+    _serve_graph(server, parts)
     operations = _operations(parts, health, drain, stop)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     health.add_to(server)
@@ -198,7 +204,12 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
     outbox = Outbox(kept, clock=clock, metrics=reports)
     await outbox.load()
     delivery = await stack.enter_async_context(
-        Delivery(outbox, MemorySender(MemoryGateway(wire)), clock=clock, metrics=reports)
+        Delivery(
+            outbox,
+            GraphSender(MemorySender(MemoryGateway(wire)), GraphGateway(wire)),
+            clock=clock,
+            metrics=reports,
+        )
     )
     return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder)
 
@@ -230,6 +241,13 @@ async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
         promoting=Promoting(working, remembering, writes),
         default_rules=rules,
     )
+
+
+def _serve_graph(server: grpc.aio.Server, parts: _Parts) -> None:
+    graph, delivery = GraphGateway(parts.wire), parts.delivery
+    pending = OutboxWrites(delivery.outbox, delivery)
+    linking = Linking(OutboxChanges(delivery), pending, graph, encoded_change, parts.clock)
+    graph_service_pb2_grpc.add_GraphServiceServicer_to_server(GraphServicer(linking, graph), server)
 
 
 def _serve_memories(server: grpc.aio.Server, parts: _Parts, cases: _Cases, drain: Drain) -> None:

@@ -14,18 +14,23 @@ from typing import Any
 from memory_server.core.candidates import CandidateSearch
 from memory_server.core.deleting import Deleting
 from memory_server.core.embedding import Embedding
+from memory_server.core.graph_leg import GraphLeg
 from memory_server.core.identity import Identity
 from memory_server.core.index_jobs import IndexJobs
 from memory_server.core.indexing import Indexing
+from memory_server.core.linking import Linking
 from memory_server.core.questions import Questions
 from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
 from memory_server.core.reconciling import Reconciling
+from memory_server.core.reinforcing import Reinforcing
 from memory_server.core.sessions import Sessions
+from memory_server.core.traversing import Traversing
 from memory_server.core.writing import Writing
 from memory_server.domain.index_tasks import TaskKind
 from memory_server.ports import Cache, Collection
 from memory_server.servicers.batch import BatchServicer
+from memory_server.servicers.graph import GraphServicer
 from memory_server.servicers.memory import MemoryServicer
 from memory_server.servicers.operator import Operations, OperatorServicer
 from memory_server.servicers.sessions import SessionServicer
@@ -38,6 +43,7 @@ from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.errors import translated
+from memory_server.stores.postgres.graph_store import open_graph_store
 from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
@@ -60,6 +66,7 @@ from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
 from soma.batch.v1 import batch_service_pb2_grpc
+from soma.graph.v1 import graph_service_pb2_grpc
 from soma.memory.v1 import memory_service_pb2_grpc, session_service_pb2_grpc
 from soma_contract.convert.operations import EmbeddingIdentity, ServerIdentity
 from soma_contract.embedders.base import Embedder
@@ -72,6 +79,7 @@ _log = logging.getLogger("soma.memory")
 # What each service cannot do without; a service that is not listed is not served here.
 SERVICES = {
     "soma.memory.v1.MemoryService": ("postgres",),
+    "soma.graph.v1.GraphService": ("postgres",),
     "soma.memory.v1.SessionService": ("postgres",),
     "soma.batch.v1.BatchService": ("postgres",),
     "soma.admin.v1.TenantService": ("postgres",),
@@ -107,6 +115,9 @@ class _Cases:
     reading: Reading
     recalling: Recalling
     deleting: Deleting
+    linking: Linking
+    traversing: Traversing
+    reinforcing: Reinforcing
     indexing: Indexing
     index_jobs: IndexJobs
 
@@ -159,6 +170,8 @@ async def _build(
     )
     memory = MemoryServicer(cases.writing, cases.reading, cases.recalling, cases.deleting, drain)
     memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
+    graph = GraphServicer(cases.linking, cases.traversing, cases.reinforcing)
+    graph_service_pb2_grpc.add_GraphServiceServicer_to_server(graph, server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     batch = served(BatchServicer)(cases.writing, cases.recalling, drain)
@@ -218,6 +231,8 @@ async def _wire(
     pools, profile = stores.pools, stores.embedder.profile
     analyse = analysis()
     journal = await stack.enter_async_context(open_journal(pools, analyse, versions_kept=settings.versions_kept))
+    graph = await stack.enter_async_context(open_graph_store(pools))
+    linking = Linking(graph, clock)
     queue = PostgresIndexQueue(pools, analyse, clock, settings.milvus_collection)
     source = PostgresRecallSource(pools)
     identity = Identity(PostgresRegistry(pools), clock)
@@ -246,6 +261,7 @@ async def _wire(
         Questions(embedding, actors, journal, clock),
         embedding,
         clock,
+        graph=GraphLeg(graph, clock),
     )
     reconciling = Reconciling(stores.index, queue, PostgresIndexTruth(pools), indexing.hint)
     index_jobs = IndexJobs(
@@ -258,10 +274,13 @@ async def _wire(
         await stack.enter_async_context(_running(indexing.run(), index_jobs.run()))
     cases = _Cases(
         identity=identity,
-        writing=Writing(journal, profile.dimension, profile.name, indexing.hint),
+        writing=Writing(journal, profile.dimension, profile.name, indexing.hint, linking.refer),
         reading=Reading(journal, stores.cache),
         recalling=recalling,
         deleting=Deleting(journal),
+        linking=linking,
+        traversing=Traversing(graph, journal, clock, settings.graph_budget_s),
+        reinforcing=Reinforcing(graph, journal),
         indexing=indexing,
         index_jobs=index_jobs,
     )

@@ -62,6 +62,9 @@ class MemorySettings(BaseSettings):
     reconcile_every_s: float = Field(
         300.0, ge=0, le=86_400, description="Seconds between comparisons of the index with the truth; 0 makes none"
     )
+    graph_budget_s: float = Field(
+        0.1, ge=0.01, le=10, description="Seconds a graph call may walk beyond its first layer"
+    )
     versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
 

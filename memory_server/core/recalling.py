@@ -13,12 +13,14 @@ import numpy as np
 from memory_server.core.candidates import Candidates, CandidateSearch, Legs
 from memory_server.core.embedding import Embedding
 from memory_server.core.explaining import explained, signals_of
+from memory_server.core.graph_leg import GraphLeg, Reached, graph_signal
 from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
 from memory_server.domain.budgets import split_deadline
+from memory_server.domain.pool import Pool
 from memory_server.domain.presets import PRESETS, Weights
 from memory_server.domain.scoring import Ranking, RelevanceScorer, Scorer
-from memory_server.ports import Clock, Collection, IndexQueue, Journal, Overlay, PoolRow, RecallSource
+from memory_server.ports import Clock, Collection, IndexQueue, Journal, Overlay, PoolRow, RecallSource, TermStats
 from soma_contract.errors import BudgetSpentError, ComponentUnavailableError, SomaError
 from soma_contract.filters import (
     AllOf,
@@ -39,6 +41,21 @@ _SEARCH_LEGS = (Leg.EXACT, Leg.DENSE, Leg.KEYWORD, Leg.OVERLAY, Leg.LATE_INTERAC
 _FRESH_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The pool in order, as of a revision, and what links led to."""
+
+    rows: list[PoolRow]
+    ranking: Ranking
+    revision: int
+    reached: Mapping[str, Reached]
+
+    def path_to(self, memory_id: str) -> tuple[str, ...]:
+        """The way links led to a memory; empty if none did."""
+        reached = self.reached.get(memory_id)
+        return () if reached is None else reached.path
+
+
 @dataclass(slots=True)
 class Recalling:
     """Finds memories; the index proposes, the truth disposes."""
@@ -51,6 +68,7 @@ class Recalling:
     embedding: Embedding
     clock: Clock
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    graph: GraphLeg | None = None
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
 
     async def recall(
@@ -96,18 +114,18 @@ class Recalling:
         )
         if overlay is not None:
             self._add_overlay(overlay, question, found, legs, started)
-        rows, ranking, revision = await self._ranked(tenant, query, filter, question, weights, found, legs)
+        ranked = await self._ranked(tenant, query, filter, question, weights, found, legs, budgets.graph_s)
         if not legs.any_ran and Leg.EXACT not in wanted:
             raise self._nothing_ran(legs)
         for leg in Leg:
             legs.skipped(leg)
-        hits = self._hits(query, question, rows, ranking, found, weights)
+        hits = self._hits(query, question, ranked, found, weights)
         gone = await self._gone(tenant, query.recheck_ids)
         summary = Summary(
             legs=tuple(legs.reports.values()),
             pending_rows=found.pending_rows,
-            considered=len(rows),
-            revision=revision,
+            considered=len(ranked.rows),
+            revision=ranked.revision,
             gone_ids=gone,
             tokens=sum(hit.tokens for hit in hits),
             duration_s=self.clock.monotonic() - started,
@@ -125,7 +143,8 @@ class Recalling:
         weights: Weights,
         found: Candidates,
         legs: Legs,
-    ) -> tuple[list[PoolRow], Ranking, int]:
+        graph_s: float,
+    ) -> _Ranked:
         """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
         neighbours = weights.previous > 0 or weights.following > 0 or weights.session > 0
         started = legs.now()
@@ -155,8 +174,43 @@ class Recalling:
                     exact_text=question.text,
                 )
         rows = [row for row in rows if row.memory.memory_id != question.excluded]
-        exact = np.array([names(question.exact, row, question.text) for row in rows], np.bool_)
-        legs.ran(Leg.EXACT, started, int(exact.sum()))
+        legs.ran(Leg.EXACT, started, sum(names(question.exact, row, question.text) for row in rows))
+        started = legs.now()
+        pool, ranking = self._scored(tenant, rows, stats, question, weights)
+        if "late_interaction" in ranking.signals:
+            legs.ran(Leg.LATE_INTERACTION, started, int(pool.tokens.present.sum()))
+        elif weights.late_interaction > 0 and question.embedding_failure:
+            legs.failed(Leg.LATE_INTERACTION, started, question.embedding_failure)
+        reached: Mapping[str, Reached] = {}
+        if self.graph is not None and rows and (weights.graph > 0 or Leg.GRAPH in query.legs):
+
+            async def read(ids: Sequence[str]) -> list[PoolRow]:
+                fresh, _ = await self.source.pool(
+                    tenant,
+                    filter,
+                    ids,
+                    terms=question.terms,
+                    profile=self.embedding.profile.key,
+                    neighbours=False,
+                )
+                return [row for row in fresh if row.memory.memory_id != question.excluded]
+
+            hops = query.graph_hops
+            rows, reached = await self.graph.follow(tenant, rows, ranking, hops, read, found, legs, graph_s)
+            if reached:
+                _, ranking = self._scored(tenant, rows, stats, question, weights, reached)
+        return _Ranked(rows, ranking, await self.journal.revision(tenant), reached)
+
+    def _scored(
+        self,
+        tenant: Tenant,
+        rows: Sequence[PoolRow],
+        stats: TermStats,
+        question: Question,
+        weights: Weights,
+        reached: Mapping[str, Reached] | None = None,
+    ) -> tuple[Pool, Ranking]:
+        """Rank rows; with what links lead to, that is a signal too."""
         pool = pooled(
             rows,
             stats,
@@ -164,16 +218,15 @@ class Recalling:
             weights,
             dimension=self.embedding.profile.dimension,
             now=self.clock.now(),
-            exact=exact,
+            exact=np.array([names(question.exact, row, question.text) for row in rows], np.bool_),
         )
+        if reached:
+            pool.options["graph"] = graph_signal(rows, reached)
         scorer = self.scorers.get(tenant.name) or RelevanceScorer()
-        started = legs.now()
         ranking = scorer.rank(pool, with_token_weights(question, rows), weights)
-        if "late_interaction" in ranking.signals:
-            legs.ran(Leg.LATE_INTERACTION, started, int(pool.tokens.present.sum()))
-        elif weights.late_interaction > 0 and question.embedding_failure:
-            legs.failed(Leg.LATE_INTERACTION, started, question.embedding_failure)
-        return rows, ranking, await self.journal.revision(tenant)
+        if reached:
+            ranking = replace(ranking, signals={**ranking.signals, "graph": pool.options["graph"]})
+        return pool, ranking
 
     def _add_overlay(self, overlay: Overlay, question: Question, found: Candidates, legs: Legs, started: float) -> None:
         found.pending_rows = overlay.pending_rows
@@ -193,11 +246,11 @@ class Recalling:
         self,
         query: RecallQuery,
         question: Question,
-        rows: Sequence[PoolRow],
-        ranking: Ranking,
+        ranked: _Ranked,
         found: Candidates,
         weights: Weights,
     ) -> tuple[Hit, ...]:
+        rows, ranking = ranked.rows, ranked.ranking
         hits: list[Hit] = []
         spent = 0
         for position in ranking.order.tolist():
@@ -218,6 +271,7 @@ class Recalling:
                     memory=row.memory,
                     score=float(ranking.scores[position]),
                     signals=signals_of(ranking, position),
+                    path=ranked.path_to(row.memory.memory_id),
                     tokens=tokens,
                     explanation=(
                         explained(ranking, position, row, question, found, weights) if query.explain else None

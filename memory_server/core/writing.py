@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from memory_server.ports import Journal
 from soma_contract.completing import completed, unit
 from soma_contract.errors import DimensionMismatchError, SomaError
 from soma_contract.limits import LIMITS
-from soma_contract.memory import Command, Forget, Origin, Remember, Written
+from soma_contract.memory import Command, Forget, Memory, Origin, Remember, Written
 from soma_contract.tenant import Tenant
 from soma_contract.tokenizer import count_tokens
 
@@ -25,6 +25,8 @@ class Writing:
     dimension: int
     profile: str
     on_written: Callable[[], None] = lambda: None
+    refer: Callable[[Tenant, Sequence[Memory]], Awaitable[None]] | None = None
+    """Makes the links that stored payloads name; done before the memories are acknowledged."""
 
     async def write(
         self,
@@ -63,6 +65,9 @@ class Writing:
         if prepared:
             committed = await self.journal.write(tenant, prepared, origin=origin, atomic=atomic, deadline_s=deadline_s)
             self.on_written()
+            if self.refer is not None:
+                stored = [one.memory for one in committed if not isinstance(one, SomaError) and one.memory]
+                await self.refer(tenant, stored)
         answers = iter(committed)
         return [refused[at] if at in refused else _with_warnings(next(answers)) for at in range(len(commands))]
 

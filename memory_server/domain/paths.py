@@ -41,7 +41,10 @@ Adjacency = Mapping[str, Sequence[Step]]
 
 @dataclass(slots=True)
 class Spread:
-    """What is reached from some memories, by the fewest links and on the strongest way of that many."""
+    """What is reached from some memories, by the fewest links and on the strongest way of that many.
+
+    All that is kept stands in the order nearest first, then strongest, ties by id.
+    """
 
     depths: dict[str, int]
     strengths: dict[str, float]
@@ -67,11 +70,10 @@ class Spread:
             if known is None or (-strength, step) < (-known[0], known[1]):
                 fresh[step.reached] = strength, step
         self.depth += 1
-        for reached, (strength, step) in fresh.items():
-            self.depths[reached] = self.depth
-            self.strengths[reached] = strength
-            self.via[reached] = step
         self.layer = sorted(fresh, key=lambda reached: (-fresh[reached][0], reached))
+        for reached in self.layer:
+            self.depths[reached] = self.depth
+            self.strengths[reached], self.via[reached] = fresh[reached]
 
     def path_to(self, reached: str) -> tuple[str, ...]:
         """The memories on the way, from a start to ``reached``."""

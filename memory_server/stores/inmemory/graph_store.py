@@ -9,7 +9,7 @@ from datetime import datetime
 from memory_server.domain.paths import Step
 from memory_server.ports import Expansion
 from memory_server.stores.inmemory.journal_state import InMemoryTruth, TenantRows
-from memory_server.stores.link_deciding import End, LinkEntry, LinkScene, LinkVerdict, StandingLink
+from memory_server.stores.link_deciding import BY_PAYLOAD, End, LinkEntry, LinkScene, LinkVerdict, StandingLink
 from memory_server.stores.link_requests import dump_answer, link_request_hash, load_answer
 from soma_contract.errors import BudgetSpentError, RequestIdReusedError, SomaError
 from soma_contract.links import Direction, Link, LinkCommand, LinkKey, LinkWritten, Reach, decayed, place_of
@@ -95,15 +95,19 @@ class InMemoryGraphStore:
         *,
         each: int,
         limit: int,
+        whole: bool = False,
         deadline_s: float | None = None,
     ) -> Expansion:
         """Read the strongest steps on from each memory."""
         if deadline_s is not None and deadline_s <= 0:
             raise BudgetSpentError(stage="graph")
         by_start: dict[str, list[Step]] = {}
+        walked: dict[Step, Link] = {}
         for link in self._seen(tenant, reach, self.truth.clock.now()):
             for start, reached, outgoing in _walks(link, reach.direction):
-                by_start.setdefault(start, []).append(Step(start, reached, link.strength, link.relation, outgoing))
+                step = Step(start, reached, link.strength, link.relation, outgoing)
+                by_start.setdefault(start, []).append(step)
+                walked[step] = link
         steps: list[Step] = []
         cut = False
         for memory_id in memory_ids:
@@ -113,7 +117,8 @@ class InMemoryGraphStore:
             )
             cut = cut or len(found) > each
             steps += found[:each]
-        return Expansion(tuple(steps[:limit]), cut or len(steps) > limit)
+        cut, steps = cut or len(steps) > limit, steps[:limit]
+        return Expansion(tuple(steps), cut, tuple(walked[step] for step in steps) if whole else ())
 
     async def among(
         self, tenant: Tenant, memory_ids: Sequence[str], reach: Reach, *, limit: int, deadline_s: float | None = None
@@ -126,6 +131,11 @@ class InMemoryGraphStore:
             if link.source_id in within and link.target_id in within
         ]
         return Expansion(tuple(steps[:limit]), len(steps) > limit)
+
+    async def referring(self, tenant: Tenant, memory_ids: Sequence[str]) -> set[str]:
+        """Return those memories that have links which their payloads made."""
+        sources = {one.link.source_id for one in self._standing(tenant) if one.made_by == BY_PAYLOAD}
+        return sources & set(memory_ids)
 
     async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:
         """Read links in the order of the keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 
 from memory_server.domain.paths import Step
 from memory_server.ports import Expansion
@@ -65,16 +66,13 @@ class GraphReads:
         *,
         each: int,
         limit: int,
+        whole: bool = False,
         deadline_s: float | None = None,
     ) -> Expansion:
         """Read the strongest steps on from each memory."""
         if not memory_ids:
             return Expansion(())
-        walks = " UNION ALL ".join(
-            sql.filled("part_walk", near=near, far=far, outgoing=outgoing, strength=STRENGTH, valid=VALID, live=LIVE)
-            for near, far, outgoing in _WAYS[reach.direction]
-        )
-        query = sql.filled("expand_links", walks=walks, starts=_STARTS.replace("{live}", LIVE))
+        query = _expansion(reach.direction, whole=whole)
         # Read in the order of what is stored: of those that have faded, which may stand too high there, a memory has
         # at most so many.
         read = each + 1 + (FAN_OUT if not reach.relations or CO_RECALLED in reach.relations else 0)
@@ -90,6 +88,7 @@ class GraphReads:
                 limit + 1,
             )
         steps: list[Step] = []
+        links: list[Link] = []
         cut, place, taken = len(rows) > limit, 0, 0
         for row in rows[:limit]:
             if row[0] != place:
@@ -98,8 +97,12 @@ class GraphReads:
             if taken > each:
                 cut = True
                 continue
-            steps.append(Step(memory_ids[place - 1], str(row[1]), row[2], row[3], row[4]))
-        return Expansion(tuple(steps), cut)
+            step = Step(memory_ids[place - 1], str(row[1]), row[2], row[3], row[4])
+            steps.append(step)
+            if whole:
+                ends = (step.came_from, step.reached) if step.outgoing else (step.reached, step.came_from)
+                links.append(Link(*ends, step.relation, step.strength, *row[5:11]))
+        return Expansion(tuple(steps), cut, tuple(links))
 
     async def among(
         self, tenant: Tenant, memory_ids: Sequence[str], reach: Reach, *, limit: int, deadline_s: float | None = None
@@ -113,6 +116,12 @@ class GraphReads:
             rows = await connection.fetch(query, tenant.name, memory_ids, relations, reach.min_strength, limit + 1)
         steps = tuple(Step(memory_ids[row[0] - 1], str(row[1]), row[2], row[3], True) for row in rows[:limit])
         return Expansion(steps, len(rows) > limit)
+
+    async def referring(self, tenant: Tenant, memory_ids: Sequence[str]) -> set[str]:
+        """Return those memories that have links which their payloads made."""
+        async with self.transactions.tenant(tenant) as connection:
+            rows = await connection.fetch(sql.query("find_referring"), tenant.name, memory_ids)
+        return {str(row[0]) for row in rows}
 
     async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:
         """Read links in the order of the keys."""
@@ -164,3 +173,28 @@ class GraphReads:
             end = place_of(after, memory_id)
             ordered = [link for link in ordered if place_of(link, memory_id) > end]
         return ordered[:limit]
+
+
+@cache
+def _expansion(direction: Direction, *, whole: bool) -> str:
+    columns = ", l.metadata, l.valid_from, l.valid_until, l.version, l.created_at, l.updated_at" if whole else ""
+    walks = " UNION ALL ".join(
+        sql.filled(
+            "part_walk",
+            near=near,
+            far=far,
+            outgoing=outgoing,
+            strength=STRENGTH,
+            valid=VALID,
+            live=LIVE,
+            columns=columns,
+        )
+        for near, far, outgoing in _WAYS[direction]
+    )
+    return sql.filled(
+        "expand_links",
+        walks=walks,
+        starts=_STARTS.replace("{live}", LIVE),
+        columns=columns.replace("l.", "w."),
+        found=columns.replace("l.", "s."),
+    )

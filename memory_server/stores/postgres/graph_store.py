@@ -73,16 +73,23 @@ class PostgresGraphStore:
         *,
         each: int,
         limit: int,
+        whole: bool = False,
         deadline_s: float | None = None,
     ) -> Expansion:
         """Read the strongest steps on from each memory."""
-        return await self.reads.expand(tenant, memory_ids, reach, each=each, limit=limit, deadline_s=deadline_s)
+        return await self.reads.expand(
+            tenant, memory_ids, reach, each=each, limit=limit, whole=whole, deadline_s=deadline_s
+        )
 
     async def among(
         self, tenant: Tenant, memory_ids: Sequence[str], reach: Reach, *, limit: int, deadline_s: float | None = None
     ) -> Expansion:
         """Read the links that lead from one of these to another."""
         return await self.reads.among(tenant, memory_ids, reach, limit=limit, deadline_s=deadline_s)
+
+    async def referring(self, tenant: Tenant, memory_ids: Sequence[str]) -> set[str]:
+        """Return those memories that have links which their payloads made."""
+        return await self.reads.referring(tenant, memory_ids)
 
     async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:
         """Read links in the order of the keys."""
