@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -156,8 +157,9 @@ class Batches:
         if passed := [row for row in scene.passed if row.memory.memory_id in scene.changed]:
             values = _columns([content_values(row.memory) for row in passed], 26)
             await connection.execute(sql.query("keep_passed_versions"), tenant.name, *values)
+        rows_are_new = not any(row.memory.memory_id in scene.changed for row in rows)
         row = await connection.fetchrow(
-            sql.filled("write_rows", old=sql.query("part_old")),
+            _write_query(fresh=rows_are_new),
             tenant.name,
             scene.now,
             scene.step,
@@ -193,6 +195,22 @@ class Batches:
             version = before[memory_id].memory.version if memory_id in before else 0
             values.append(row_values(tenant.name, row, terms, version, ended=memory_id in scene.ended))
         return values
+
+
+@cache
+def _write_query(*, fresh: bool) -> str:
+    """The statement that writes a batch; shorter when none of its rows was there before."""
+    if fresh:
+        return sql.filled("write_rows", replacing="", old="", recounted="", replaced="0", written="0")
+    old = sql.query("part_old")
+    return sql.filled(
+        "write_rows",
+        replacing=sql.filled("part_replacing", old=old),
+        old=old,
+        recounted=sql.query("part_recounted"),
+        replaced=sql.query("part_replaced"),
+        written="(SELECT count(*) FROM replaced)",
+    )
 
 
 def _givers_first(changed: dict[str, Standing], before: dict[str, Standing]) -> list[str]:

@@ -89,7 +89,8 @@ class Combining(Generic[Work, Result]):
                     await self.commit(tenant, batch)
                 except Exception as error:  # noqa: BLE001 - it must reach the callers, and end no other tenant's line
                     _fail(batch, error)
-                _fail(batch, InternalError("the call was left without an answer"))
+                if not all(waiting.answer.done() for waiting in batch):
+                    _fail(batch, InternalError("the call was left without an answer"))
         finally:
             del self._lines[tenant.name]
 

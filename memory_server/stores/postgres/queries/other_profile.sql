@@ -1,4 +1,4 @@
--- The profile, other than the given one, that most tenants are embedded with.
+-- The profile, other than the given ones, that most tenants are embedded with.
 SELECT profile, dimension, count(*) AS tenants
-FROM embedding_profiles WHERE profile <> $1
+FROM embedding_profiles WHERE profile <> ALL ($1::text[])
 GROUP BY profile, dimension ORDER BY tenants DESC, profile LIMIT 1
