@@ -24,6 +24,7 @@ from memory_server.core.reading import Reading
 from memory_server.core.recalling import Recalling
 from memory_server.core.reconciling import Reconciling
 from memory_server.core.reinforcing import Reinforcing
+from memory_server.core.reranking import Reranker
 from memory_server.core.sessions import Sessions
 from memory_server.core.traversing import Traversing
 from memory_server.core.writing import Writing
@@ -55,6 +56,8 @@ from memory_server.stores.postgres.reconcile import PostgresIndexTruth
 from memory_server.stores.postgres.registry import PostgresRegistry
 from memory_server.stores.postgres.sessions import PostgresSessions
 from memory_server.stores.redis.cache import RedisCache
+from memory_server.stores.rerank.http import HttpReranker
+from memory_server.stores.rerank.onnx import OnnxReranker
 from rpckit.health import Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
@@ -262,6 +265,7 @@ async def _wire(
         embedding,
         clock,
         graph=GraphLeg(graph, clock),
+        reranker=await _reranker(settings, stack),
     )
     reconciling = Reconciling(stores.index, queue, PostgresIndexTruth(pools), indexing.hint)
     index_jobs = IndexJobs(
@@ -285,6 +289,18 @@ async def _wire(
         index_jobs=index_jobs,
     )
     return cases, queue
+
+
+async def _reranker(settings: MemorySettings, stack: AsyncExitStack) -> Reranker | None:
+    """The re-ranking model that the settings name, if any."""
+    if settings.rerank_onnx is not None:
+        return await stack.enter_async_context(OnnxReranker(settings.rerank_onnx))
+    if settings.rerank_url:
+        endpoint = HttpReranker(
+            settings.rerank_url, model=settings.rerank_model, api_key=settings.rerank_api_key.get_secret_value()
+        )
+        return await stack.enter_async_context(endpoint)
+    return None
 
 
 @asynccontextmanager

@@ -51,6 +51,15 @@ class MemorySettings(BaseSettings):
     embedder_threads: int = Field(1, ge=1, le=64, description="Worker threads of the local model")
     cache_dir: Path | None = Field(None, description="Where the built local model is kept")
 
+    rerank_url: str = Field(
+        "", description="Endpoint of a re-ranking model, POST {model, query, documents}; empty is off"
+    )
+    rerank_model: str = Field("", description="Model name for the re-ranking endpoint")
+    rerank_api_key: SecretStr = Field(SecretStr(""), description="Key for the re-ranking endpoint")
+    rerank_onnx: Path | None = Field(
+        None, description="Folder with model.onnx and tokenizer.json of a cross-encoder; excludes the endpoint"
+    )
+
     pool_interactive: int = Field(12, ge=1, le=200, description="Postgres connections for calls")
     pool_indexing: int = Field(3, ge=1, le=50, description="Postgres connections of the indexer")
     pool_bulk: int = Field(3, ge=1, le=50, description="Postgres connections for import and export")
@@ -69,7 +78,13 @@ class MemorySettings(BaseSettings):
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
 
     @field_validator(
-        "postgres_admin_url", "memory_tls_cert", "memory_tls_key", "bootstrap_key_file", "cache_dir", mode="before"
+        "postgres_admin_url",
+        "memory_tls_cert",
+        "memory_tls_key",
+        "bootstrap_key_file",
+        "cache_dir",
+        "rerank_onnx",
+        mode="before",
     )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -83,6 +98,8 @@ class MemorySettings(BaseSettings):
             raise ValueError("SOMA_MILVUS_URI and SOMA_MILVUS_HOST are both set; keep one")
         if (self.memory_tls_cert is None) != (self.memory_tls_key is None):
             raise ValueError("SOMA_MEMORY_TLS_CERT and SOMA_MEMORY_TLS_KEY go together")
+        if self.rerank_url and self.rerank_onnx is not None:
+            raise ValueError("SOMA_RERANK_URL and SOMA_RERANK_ONNX are both set; keep one")
         return self
 
     @property

@@ -37,6 +37,7 @@ def signals_of(ranking: Ranking, position: int) -> Signals:
         importance=value("importance"),
         confidence=value("confidence"),
         exact=value("exact") or None,
+        rerank=value("rerank"),
     )
 
 

@@ -16,6 +16,7 @@ from memory_server.core.explaining import explained, signals_of
 from memory_server.core.graph_leg import GraphLeg, Reached, graph_signal
 from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
+from memory_server.core.reranking import Reranker, reranked
 from memory_server.domain.budgets import split_deadline
 from memory_server.domain.pool import Pool
 from memory_server.domain.presets import PRESETS, Weights
@@ -31,7 +32,7 @@ from soma_contract.filters import (
     with_default_namespace,
 )
 from soma_contract.memory import Target
-from soma_contract.recall import Hit, Leg, Recalled, RecallQuery, Summary
+from soma_contract.recall import Hit, Leg, Preset, Recalled, RecallQuery, Summary
 from soma_contract.tenant import Tenant
 from soma_contract.tokenizer import count_tokens
 
@@ -69,6 +70,7 @@ class Recalling:
     clock: Clock
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     graph: GraphLeg | None = None
+    reranker: Reranker | None = None
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
 
     async def recall(
@@ -114,7 +116,9 @@ class Recalling:
         )
         if overlay is not None:
             self._add_overlay(overlay, question, found, legs, started)
-        ranked = await self._ranked(tenant, query, filter, question, weights, found, legs, budgets.graph_s)
+        ranked = await self._ranked(
+            tenant, query, filter, question, weights, found, legs, budgets.graph_s, budgets.rank_s
+        )
         if not legs.any_ran and Leg.EXACT not in wanted:
             raise self._nothing_ran(legs)
         for leg in Leg:
@@ -144,6 +148,7 @@ class Recalling:
         found: Candidates,
         legs: Legs,
         graph_s: float,
+        rank_s: float,
     ) -> _Ranked:
         """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
         neighbours = weights.previous > 0 or weights.following > 0 or weights.session > 0
@@ -199,7 +204,34 @@ class Recalling:
             rows, reached = await self.graph.follow(tenant, rows, ranking, hops, read, found, legs, graph_s)
             if reached:
                 _, ranking = self._scored(tenant, rows, stats, question, weights, reached)
+        if self.reranker is not None and self._wants_model(query):
+            ranking = await self._judged(self.reranker, question, rows, ranking, legs, rank_s)
         return _Ranked(rows, ranking, await self.journal.revision(tenant), reached)
+
+    def _wants_model(self, query: RecallQuery) -> bool:
+        return Leg.RERANK in query.legs if query.legs else query.preset is not Preset.FAST
+
+    async def _judged(
+        self,
+        reranker: Reranker,
+        question: Question,
+        rows: Sequence[PoolRow],
+        ranking: Ranking,
+        legs: Legs,
+        deadline_s: float,
+    ) -> Ranking:
+        """Let the model order the best anew; the scores of their places go to whoever takes them."""
+        exact = ranking.signals["exact"] > 0
+        texts = [row.memory.text for row in rows]
+        judged = await reranked(reranker, question.text, ranking.order, exact, texts, legs, deadline_s=deadline_s)
+        if judged is None:
+            return ranking
+        scores = ranking.scores.copy()
+        scores[judged.order] = ranking.scores[ranking.order]
+        model = np.full(len(rows), np.nan, np.float32)
+        model[list(judged.raw)] = list(judged.raw.values())
+        signals = {**ranking.signals, "rerank": model}
+        return replace(ranking, order=judged.order, scores=scores, signals=signals)
 
     def _scored(
         self,

@@ -125,7 +125,9 @@ async def test_a_recall_is_back_by_its_deadline_and_names_what_it_dropped(
 
 async def test_explain_says_which_leg_proposed_a_hit_and_what_matched(office: Office) -> None:
     agent = await office.agent()
-    await agent.remember("Owen keeps the torque wrench in the red drawer. It was a gift from his grandmother in 1998.", actor="Owen")
+    await agent.remember(
+        "Owen keeps the torque wrench in the red drawer. It was a gift from his grandmother in 1998.", actor="Owen"
+    )
     await agent.remember("Lena sings in a choir on Mondays.", actor="Lena")
     await office.indexed()
     found = await agent.recall("where is Owen's torque wrench?", explain=True)
