@@ -211,6 +211,7 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
             metrics=reports,
         )
     )
+    reports.on_breaker_closed = delivery.wake
     return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder)
 
 
@@ -229,8 +230,8 @@ async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
         most_sessions=settings.wm_sessions,
         most_bytes=settings.wm_bytes,
     )
-    restored = await working.load()
-    _log.info("working memory is back", extra={"fields": {"sessions": restored}})
+    known = await working.start()
+    _log.info("working memory comes back as it is touched", extra={"fields": {"sessions": known}})
     remembering = Remembering(writes.submit, writes, gateway, encoded, clock)
     return _Cases(
         remembering=remembering,

@@ -63,6 +63,8 @@ class SessionKeeper:
         self._used: set[SessionName] = set()
         self._on_file: set[SessionName] = set()
         self._absent: OrderedDict[SessionName, float] = OrderedDict()
+        self._to_warm: dict[SessionName, None] = {}
+        """Sessions on the file that were not touched since the start, last used first."""
         self._to_check: set[Tenant] = set()
         """Tenants with sessions on the file that other brains may have taken over while this one was down."""
         self._loading: dict[SessionName, asyncio.Future[None]] = {}
@@ -80,20 +82,27 @@ class SessionKeeper:
         """Return how a tenant's working memory behaves."""
         return self.rules.get(tenant, self._default_rules)
 
-    async def load(self, names: tuple[SessionName, ...]) -> int:
-        """Bring back sessions of the file, given with the last used first, as many as fit; return how many."""
+    def know(self, names: tuple[SessionName, ...]) -> None:
+        """Take in which sessions the file has, given with the last used first; each comes back when it is touched."""
         self._on_file.update(names)
+        self._to_warm.update(dict.fromkeys(names[: self._most_sessions]))
         self._to_check.update(name.tenant for name in names)
-        wanted = names[: self._most_sessions]
-        for start in range(0, len(wanted), _LOADED_AT_ONCE):
-            some = wanted[start : start + _LOADED_AT_ONCE]
+
+    async def warm(self) -> int:
+        """Bring back sessions that nobody has touched yet, as many as fit; return how many are in memory."""
+        while self._to_warm:
+            some = [*self._to_warm][:_LOADED_AT_ONCE]
             states = await asyncio.gather(*(self.file.session(name.tenant, name.session_id) for name in some))
             for name, state in zip(some, states, strict=True):
-                if state is None:
+                # Touched meanwhile: what was read may be old.
+                if name not in self._to_warm or state is None:
+                    self._to_warm.pop(name, None)
                     continue
+                del self._to_warm[name]
                 session = Session.restored(state, self.rules_of(name.tenant))
-                if self.bytes_held + session.slots.nbytes > self._most_bytes:
-                    return len(self._sessions)
+                if self.bytes_held + session.slots.nbytes > self._most_bytes or len(self) >= self._most_sessions:
+                    self._to_warm.clear()
+                    break
                 self.keep(name, session)
                 # The last used is to be the last to leave.
                 self._sessions.move_to_end(name, last=False)
@@ -164,6 +173,7 @@ class SessionKeeper:
         self._sessions[name] = session
         self._sessions.move_to_end(name)
         self._absent.pop(name, None)
+        self._to_warm.pop(name, None)
         if session.is_hot(self.now_s()):
             self.hot.add(name)
         self.resized(name, session)
@@ -220,6 +230,7 @@ class SessionKeeper:
     def forget(self, name: SessionName) -> None:
         """Remove a session from memory for good: its rows are being removed too."""
         self.drop(name)
+        self._to_warm.pop(name, None)
         self._on_file.discard(name)
 
     def forget_tenant(self, tenant: Tenant) -> None:

@@ -64,11 +64,17 @@ class WorkingMemory:
             most_wide=most_wide,
         )
 
-    async def load(self) -> int:
-        """Bring back the sessions used last, as many as the bounds allow; return how many."""
+    async def start(self) -> int:
+        """Learn which sessions the file has and return how many; each comes back when it is touched."""
         contents = await self._file.load()
         self._keeper.rules.update({tenant: WorkingRules(**json.loads(text)) for tenant, text in contents.rules})
-        return await self._keeper.load(contents.names)
+        self._keeper.know(contents.names)
+        return len(contents.names)
+
+    async def load(self) -> int:
+        """Start, and bring back the sessions used last, as many as the bounds allow; return how many."""
+        await self.start()
+        return await self._keeper.warm()
 
     @property
     def held(self) -> tuple[int, int]:
@@ -282,8 +288,9 @@ class WorkingMemory:
         await self._hand_over()
 
     async def run(self, promote: Promote) -> None:
-        """Do what is due every second until cancelled; a slow mirror delays no tick."""
+        """Bring sessions back, then do what is due every second until cancelled; a slow mirror delays no tick."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._keeper.warm())
             group.create_task(_every_second(lambda: self._tick_and_promote(promote)))
             group.create_task(_every_second(self._hand_over))
 

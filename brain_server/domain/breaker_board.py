@@ -63,6 +63,8 @@ class BreakerBoard:
         self._listener = listener
         self._max_tenants = max_tenants
         self._now = now
+        self._is_ill = False
+        """What the last health probe said."""
         shared_rules = shared_rules or rules
         self.shared = Breaker(shared_rules, rng, SharedEvidence(shared_rules), SharedTrial, self._shared_changed, now)
         self.tenants: OrderedDict[str, Breaker] = OrderedDict()
@@ -89,7 +91,13 @@ class BreakerBoard:
     def health_probed(self, healthy: bool, now: float) -> None:
         """Take in a health probe of the dependency."""
         self._now = now
+        recovered = healthy and self._is_ill
+        self._is_ill = not healthy
         self.shared.health_probed(healthy, now)
+        if recovered:
+            # The dependency was at fault: whom it failed need not wait until their own breakers try again.
+            for breaker in self.tenants.values():
+                breaker.half_open_early(now)
 
     def reset(self, tenant: str | None, now: float) -> None:
         """Close one tenant's breaker, or with None every breaker."""

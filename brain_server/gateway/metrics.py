@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from brain_server.domain.promotion import ASKED
 from rpckit.telemetry.metrics import Metrics
 
@@ -12,6 +14,8 @@ class BrainMetrics:
     """The BreakerMetrics, OutboxMetrics, WorkingMetrics and DegradationMetrics ports."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self.on_breaker_closed: Callable[[], None] = lambda: None
+        """Called when calls may be made again that a breaker refused."""
         self._breaker_state = metrics.gauge(
             "circuit_breaker_state", "Of a dependency's breaker: 0 closed, 1 half-open, 2 open.", ("component",)
         )
@@ -48,6 +52,8 @@ class BrainMetrics:
 
     def breaker_changed(self, component: str, level: str, old: str, new: str) -> None:
         """A breaker went from one state to another: "closed", "open" or "half-open"."""
+        if new == "closed":
+            self.on_breaker_closed()
         if level == "dependency":
             self._breaker_state.labels(component).set(_STATES[new])
         elif old == "closed":

@@ -300,3 +300,19 @@ def test_every_code_has_an_outcome(code: Code) -> None:
 def test_a_deadline_below_the_floor_says_nothing() -> None:
     assert classify(Code.DEADLINE_EXCEEDED, 0.05, 0.05, BreakerRules()) is Outcome.IGNORED
     assert classify(Code.OK, 0.049, 0.05, BreakerRules()) is Outcome.GOOD
+
+
+async def test_a_tenant_is_let_back_when_the_server_was_ill_and_not_when_it_was_the_only_one_to_fail(
+    clock: ManualClock, breakers: Breakers
+) -> None:
+    for _ in range(5):
+        await call(breakers, ALICE, DOWN)
+    for _ in range(6):
+        clock.advance(100.0)
+        await call(breakers, ALICE, DOWN)
+    assert dependency(breakers) == "closed"
+    breakers.health_probed(healthy=True)
+    assert not await call(breakers, ALICE), "the server is well, so its failures are this tenant's own"
+    breakers.health_probed(healthy=False)
+    breakers.health_probed(healthy=True)
+    assert await call(breakers, ALICE)
