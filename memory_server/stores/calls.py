@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from memory_server.ports import Analyse, KeywordTerms
-from memory_server.stores.deciding import Scene, Verdict
+from memory_server.stores.deciding import Scene
 from memory_server.stores.requests import Request
+from memory_server.stores.standings import Verdict
 from soma_contract.errors import RequestIdReusedError, SomaError
 from soma_contract.memory import Memory, Remember, Written
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
 
 from memory_server.stores.fingerprints import content_hash
 from memory_server.stores.requests import Request
+from memory_server.stores.standings import Entry, Standing, Verdict
 from soma_contract.completing import text_of_payload
 from soma_contract.coordinate import coordinate_of
 from soma_contract.errors import (
@@ -24,7 +24,7 @@ from soma_contract.errors import (
     VersionMismatchError,
 )
 from soma_contract.ids import keyed_memory_id, new_memory_id
-from soma_contract.memory import Forget, Memory, Origin, Remember, Target, Update, Written
+from soma_contract.memory import Forget, Memory, Origin, Remember, Target, Update
 
 SUPERSEDED = "SUPERSEDED"
 """Warning on a write that was dropped because the memory has seen a later one of another brain."""
@@ -52,48 +52,6 @@ _MASKABLE = frozenset(
         "embedding_model",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A row as it stands; unless it is ``whole``, of its memory only identity, version and times are known."""
-
-    memory: Memory
-    deleted: bool
-    content: bytes
-    origin: Origin | None = None
-    whole: bool = True
-
-    def lives(self, now: datetime) -> bool:
-        """Whether readers see it."""
-        expires_at = self.memory.expires_at
-        return not self.deleted and (expires_at is None or expires_at > now)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the changelog; ``step`` counts the revisions of the scene from 1."""
-
-    step: int
-    op: Literal["put", "forget"]
-    memory_id: str
-    namespace: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a command does; its revision is ``step`` after the one before the scene."""
-
-    memory: Memory | None
-    step: int
-    created: bool = False
-    changed: bool = True
-    warnings: tuple[str, ...] = ()
-
-    def written(self, before: int) -> Written:
-        """The answer, given the revision before the scene."""
-        return Written(self.memory, before + self.step, self.created, self.changed, self.warnings)
 
 
 Mark = tuple[
@@ -137,7 +95,7 @@ class Scene:
         row = self._named(request)
         if row is None or row.whole or row.deleted:
             return ""
-        if isinstance(request.command, Update) or _is_older(request.origin, row):
+        if isinstance(request.command, Update) or row.is_later_than(request.origin):
             return row.memory.memory_id
         return ""
 
@@ -175,7 +133,7 @@ class Scene:
             return row
         memory_id, existing = row
         alive = existing if existing is not None and existing.lives(self.now) else None
-        if existing is not None and _is_older(request.origin, existing):
+        if existing is not None and existing.is_later_than(request.origin):
             return self._dropped(alive)
         if command.if_match is not None and (alive is None or alive.memory.version != command.if_match):
             return _mismatch(memory_id, command.if_match, alive)
@@ -194,7 +152,7 @@ class Scene:
     def _update(self, request: Request, command: Update) -> Verdict | SomaError:
         existing = self._named(request)
         alive = existing if existing is not None and existing.lives(self.now) else None
-        if existing is not None and _is_older(request.origin, existing):
+        if existing is not None and existing.is_later_than(request.origin):
             return self._dropped(alive)
         if alive is None:
             return _absent(command.target)
@@ -223,7 +181,7 @@ class Scene:
         alive = existing if existing is not None and existing.lives(self.now) else None
         if request.sweeping:
             alive = existing if alive is None and existing is not None and not existing.deleted else None
-        if existing is not None and _is_older(request.origin, existing):
+        if existing is not None and existing.is_later_than(request.origin):
             return self._dropped(alive)
         if alive is None:
             if command.allow_missing:
@@ -362,12 +320,6 @@ class Scene:
 
     def _expiry(self, memory: Memory, ttl_s: float | None) -> datetime | None:
         return memory.expires_at if ttl_s is None else self.now + timedelta(seconds=ttl_s)
-
-
-def _is_older(origin: Origin | None, row: Standing) -> bool:
-    if origin is None or row.origin is None:
-        return False
-    return (origin.at, origin.brain_id) < (row.origin.at, row.origin.brain_id)
 
 
 def _mismatch(memory_id: str, expected: int, alive: Standing | None) -> SomaError:

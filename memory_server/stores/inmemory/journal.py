@@ -8,9 +8,10 @@ from datetime import datetime
 
 from memory_server.ports import LISTING_ORDERS, Listing, MemoryPage
 from memory_server.stores.calls import Answer, Call, Decided, decide
-from memory_server.stores.deciding import Scene, Standing
+from memory_server.stores.deciding import Scene
 from memory_server.stores.inmemory.journal_state import InMemoryTruth, Job, TenantRows
 from memory_server.stores.requests import Request
+from memory_server.stores.standings import Standing
 from soma_contract.errors import (
     BudgetSpentError,
     FieldViolationError,

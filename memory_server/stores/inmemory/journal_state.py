@@ -8,8 +8,8 @@ from datetime import datetime
 
 from memory_server.ports import Analyse, Clock, Collection, KeywordTerms, StoredVectors
 from memory_server.stores.calls import Answer
-from memory_server.stores.deciding import Entry, Standing
 from memory_server.stores.requests import Request
+from memory_server.stores.standings import Entry, Standing
 from soma_contract.filters import Filter, matches
 from soma_contract.memory import Memory
 from soma_contract.tenant import Tenant

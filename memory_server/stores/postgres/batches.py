@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
@@ -12,25 +12,22 @@ from typing import Any
 import asyncpg
 
 from memory_server.ports import Analyse
-from memory_server.stores.calls import Answer, Call, Decided, Outcome, decide, spoken
-from memory_server.stores.deciding import Entry, Scene, Standing, Verdict
+from memory_server.stores.calls import Call, Decided, Outcome, decide, spoken
+from memory_server.stores.deciding import Scene
 from memory_server.stores.fingerprints import place_key, request_day
 from memory_server.stores.postgres import sql
+from memory_server.stores.postgres.changelog import changelog_lines
 from memory_server.stores.postgres.records import (
     columns,
     content_values,
-    dump_memory,
     header_of,
-    load_memory,
     memory_of,
     row_values,
-    text_array,
 )
+from memory_server.stores.postgres.repetitions import record_values, repetitions
 from memory_server.stores.postgres.transactions import Transactions
 from memory_server.stores.requests import Request
-from soma_contract.coordinate import coordinate_of
-from soma_contract.errors import RequestIdReusedError
-from soma_contract.memory import Forget, Memory, Remember, Written
+from memory_server.stores.standings import Standing
 from soma_contract.tenant import Tenant
 
 _ROW_COLUMNS = 37
@@ -69,11 +66,11 @@ class Batches:
             now, revision, rows = await self._lock(connection, tenant, requests)
             rows = await self._completed(connection, tenant, now, rows, requests)
             known = await self._find(connection, tenant, requests) if cautious else {}
-            decided = decide(Scene.of(now, rows), calls, _repetitions(known))
+            decided = decide(Scene.of(now, rows), calls, repetitions(known))
             if decided.unsure and not cautious:
                 known = await self._find(connection, tenant, requests)
                 if known:
-                    decided = decide(Scene.of(now, rows), calls, _repetitions(known))
+                    decided = decide(Scene.of(now, rows), calls, repetitions(known))
             before = await self._write(connection, tenant, calls, decided, rows, revision)
         return decided.answers(before)
 
@@ -143,7 +140,7 @@ class Batches:
     ) -> int:
         """Write what the scene collected and return the revision before it."""
         scene = decided.scene
-        records = _columns([_record(request, verdict) for request, verdict in decided.records], _RECORD_COLUMNS)
+        records = _columns([record_values(request, verdict) for request, verdict in decided.records], _RECORD_COLUMNS)
         if not scene.changed:
             if decided.records:
                 query = sql.query("record_requests")
@@ -164,7 +161,7 @@ class Batches:
             scene.now,
             scene.step,
             *_columns(self._changed(tenant, calls, scene, rows), _ROW_COLUMNS),
-            *_columns(_changelog(scene.entries, links), _ENTRY_COLUMNS),
+            *_columns(changelog_lines(scene.entries, links), _ENTRY_COLUMNS),
             *records,
         )
         if row["written"] != len(scene.changed) or row["answered"] != len(decided.records):
@@ -236,83 +233,6 @@ def _givers_first(changed: dict[str, Standing], before: dict[str, Standing]) -> 
             chain.append(takers[chain[-1]])
         done |= dict.fromkeys(reversed(chain))
     return list(done)
-
-
-def _repetitions(known: dict[str, asyncpg.Record]) -> Callable[[Request], Answer | None]:
-    def repeated(request: Request) -> Answer | None:
-        record = known.get(request.command.request_id)
-        return None if record is None else _repeated(request, record)
-
-    return repeated
-
-
-def _repeated(request: Request, record: asyncpg.Record) -> Answer:
-    """The first answer again.  The content of a Remember is in the repeated request itself."""
-    if record["request_hash"] != request.fingerprint:
-        return RequestIdReusedError(request_id=request.command.request_id)
-    memory: Memory | None = None
-    if record["snapshot"] is not None:
-        memory = load_memory(record["snapshot"])
-    elif isinstance(request.command, Remember) and record["memory_id"] is not None:
-        given, memory_id = request.command.memory, str(record["memory_id"])
-        memory = replace(
-            given,
-            memory_id=memory_id,
-            coordinate=coordinate_of(given.key or memory_id),
-            created_at=record["created_at"],
-            updated_at=record["updated_at"],
-            expires_at=record["expires_at"],
-            version=record["version"],
-            embedding=None,
-        )
-    return Written(memory, record["revision"], record["created"], record["changed"], tuple(record["warnings"]))
-
-
-def _record(request: Request, verdict: Verdict) -> list[object]:
-    memory, command = verdict.memory, request.command
-    # A Remember is answered with its own content, unless a later one had been there.
-    own = isinstance(command, Remember) and not verdict.warnings
-    return [
-        request_day(command.request_id),
-        command.request_id,
-        request.fingerprint,
-        memory.memory_id if memory is not None else None,
-        verdict.step,
-        memory.version if memory is not None else 0,
-        verdict.created,
-        verdict.changed,
-        memory.created_at if memory is not None else None,
-        memory.updated_at if memory is not None else None,
-        memory.expires_at if memory is not None else None,
-        None if memory is None or own or isinstance(command, Forget) else dump_memory(memory),
-        text_array(verdict.warnings),
-    ]
-
-
-def _changelog(entries: Sequence[Entry], links: Iterable[Any]) -> list[list[object]]:
-    """The lines of the changelog; links that went with an end are in the revision that took the end."""
-    lines: list[list[object]] = []
-    ordinals: dict[int, int] = defaultdict(int)
-    forgotten: dict[str, Entry] = {}
-    for entry in entries:
-        lines.append(
-            [entry.step, ordinals[entry.step], entry.op, entry.memory_id, entry.namespace, entry.version, None, ""]
-        )
-        ordinals[entry.step] += 1
-        if entry.op == "forget":
-            forgotten[entry.memory_id] = entry
-    for link in links:
-        source, target = str(link["source_id"]), str(link["target_id"])
-        # An expired memory that is written anew has lost its links too, without having been forgotten.
-        end = forgotten.get(source) or forgotten.get(target) or _last(entries, source, target)
-        version = link["version"] + 1
-        lines.append([end.step, ordinals[end.step], "unlink", source, end.namespace, version, target, link["relation"]])
-        ordinals[end.step] += 1
-    return lines
-
-
-def _last(entries: Sequence[Entry], *memory_ids: str) -> Entry:
-    return next(entry for entry in reversed(entries) if entry.memory_id in memory_ids)
 
 
 def _columns(rows: Sequence[Sequence[object]], width: int) -> list[Sequence[object]]:

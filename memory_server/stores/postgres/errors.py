@@ -40,14 +40,16 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.ProtocolError,
     OSError,
     EOFError,
 )
 
 
-def is_race(error: BaseException) -> bool:
-    """Whether the error only says that another transaction was faster."""
-    return isinstance(error, _RACES)
+def waited_in_vain(error: WriteConflictError) -> bool:
+    """Whether a conflict is a row that stayed locked, and not a race that a second try can win."""
+    return isinstance(error.__cause__, asyncpg.LockNotAvailableError)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from memory_server.ports import Analyse, Listing, MemoryPage
 from memory_server.stores.calls import Answers, Call, Outcome
 from memory_server.stores.postgres.batches import Batches, LostRaceError
 from memory_server.stores.postgres.combining import Combining, Waiting
+from memory_server.stores.postgres.errors import waited_in_vain
 from memory_server.stores.postgres.pools import Pools
 from memory_server.stores.postgres.reads import Reads
 from memory_server.stores.requests import Request
@@ -25,6 +26,7 @@ _BATCH_S = 5.0
 # Together, calls wait only briefly for a row that some other server holds: the wait may be one call's own matter.
 _LOCK_TOGETHER_S = 0.25
 _LOCK_ALONE_S = 1.0
+_LOCK_BRIEFLY_S = 0.05
 
 _Waiting = Waiting[Call, Answers]
 
@@ -123,27 +125,31 @@ async def _commit(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting])
     except (WriteConflictError, BudgetSpentError, InternalError) as error:
         if len(waiting) == 1:
             _answer(waiting[0], error)
-            return
-        for one in waiting:
-            await _commit_alone(batches, tenant, one)
-        return
+        else:
+            await _commit_alone(batches, tenant, waiting)
     except SomaError as error:
         for one in waiting:
             _answer(one, error)
-        return
-    for one, outcome in zip(waiting, outcomes, strict=True):
-        _answer(one, outcome)
-
-
-async def _commit_alone(batches: Batches, tenant: Tenant, waiting: _Waiting) -> None:
-    if waiting.answer.done():
-        return
-    try:
-        (outcome,) = await _tried(batches, tenant, [waiting], _LOCK_ALONE_S)
-    except SomaError as error:
-        _answer(waiting, error)
     else:
-        _answer(waiting, outcome)
+        for one, outcome in zip(waiting, outcomes, strict=True):
+            _answer(one, outcome)
+
+
+async def _commit_alone(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting]) -> None:
+    """Commit each call in a transaction of its own."""
+    lock_s = _LOCK_ALONE_S
+    for one in waiting:
+        if one.answer.done():
+            continue
+        try:
+            (outcome,) = await _tried(batches, tenant, [one], lock_s)
+        except SomaError as error:
+            _answer(one, error)
+            if isinstance(error, WriteConflictError):
+                # Who else wants that row will not get it either; the tenant's other calls should not wait for them.
+                lock_s = _LOCK_BRIEFLY_S
+        else:
+            _answer(one, outcome)
 
 
 async def _tried(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting], lock_s: float) -> list[Outcome]:
@@ -161,8 +167,8 @@ async def _tried(batches: Batches, tenant: Tenant, waiting: Sequence[_Waiting], 
             )
         except LostRaceError:
             continue
-        except WriteConflictError:
-            if attempt == _TRIES - 1 or len(waiting) > 1:
+        except WriteConflictError as error:
+            if waited_in_vain(error):
                 raise
     raise WriteConflictError
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from memory_server.ports import KeywordTerms
-from memory_server.stores.deciding import Standing
 from memory_server.stores.fingerprints import place_key, term_keys, text_key
+from memory_server.stores.standings import Standing
 from soma_contract.memory import Coordinate, Kind, Memory, Origin, Provenance, Vector
 
 _KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
