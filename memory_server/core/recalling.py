@@ -17,7 +17,7 @@ from memory_server.core.graph_leg import GraphLeg, Reached, graph_signal
 from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
 from memory_server.core.reranking import Reranker, reranked
-from memory_server.domain.budgets import split_deadline
+from memory_server.domain.budgets import RecallBudgets, split_deadline
 from memory_server.domain.pool import Pool
 from memory_server.domain.presets import PRESETS, Weights
 from memory_server.domain.scoring import Ranking, RelevanceScorer, Scorer
@@ -38,6 +38,8 @@ from soma_contract.tokenizer import count_tokens
 
 POOL_PER_LEG = 50
 DEFAULT_DEADLINE_S = 30.0
+EMBEDDED_IN_RECALL = 16
+"""At most so many memories are embedded inside a recall; what is made here the indexer finds in the cache."""
 _SEARCH_LEGS = (Leg.EXACT, Leg.DENSE, Leg.KEYWORD, Leg.OVERLAY, Leg.LATE_INTERACTION)
 _FRESH_S = 1.0
 
@@ -147,8 +149,7 @@ class Recalling:
         weights: Weights,
         found: Candidates,
         legs: Legs,
-        graph_s: float,
-        rank_s: float,
+        budgets: RecallBudgets,
     ) -> _Ranked:
         """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
         neighbours = weights.previous > 0 or weights.following > 0 or weights.session > 0
@@ -179,6 +180,7 @@ class Recalling:
                     exact_text=question.text,
                 )
         rows = [row for row in rows if row.memory.memory_id != question.excluded]
+        rows = await self._with_vectors(tenant, rows, question, legs, budgets.embed_s)
         legs.ran(Leg.EXACT, started, sum(names(question.exact, row, question.text) for row in rows))
         started = legs.now()
         pool, ranking = self._scored(tenant, rows, stats, question, weights)
@@ -201,11 +203,11 @@ class Recalling:
                 return [row for row in fresh if row.memory.memory_id != question.excluded]
 
             hops = query.graph_hops
-            rows, reached = await self.graph.follow(tenant, rows, ranking, hops, read, found, legs, graph_s)
+            rows, reached = await self.graph.follow(tenant, rows, ranking, hops, read, found, legs, budgets.graph_s)
             if reached:
                 _, ranking = self._scored(tenant, rows, stats, question, weights, reached)
         if self.reranker is not None and self._wants_model(query):
-            ranking = await self._judged(self.reranker, question, rows, ranking, legs, rank_s)
+            ranking = await self._judged(self.reranker, question, rows, ranking, legs, budgets.rank_s)
         return _Ranked(rows, ranking, await self.journal.revision(tenant), reached)
 
     def _wants_model(self, query: RecallQuery) -> bool:
@@ -232,6 +234,32 @@ class Recalling:
         model[list(judged.raw)] = list(judged.raw.values())
         signals = {**ranking.signals, "rerank": model}
         return replace(ranking, order=judged.order, scores=scores, signals=signals)
+
+    async def _with_vectors(
+        self, tenant: Tenant, rows: list[PoolRow], question: Question, legs: Legs, deadline_s: float
+    ) -> list[PoolRow]:
+        """Embed the newest rows that the indexer has not come to, so that a fresh memory is judged like any other."""
+        if question.features.vector is None:
+            return rows
+        bare = [position for position, row in enumerate(rows) if row.vectors is None and not row.neighbour]
+        if not bare:
+            return rows
+        started = legs.now()
+        bare.sort(key=lambda position: rows[position].memory.memory_id, reverse=True)
+        now = bare[:EMBEDDED_IN_RECALL]
+        try:
+            made = await self.embedding.of_memories(
+                tenant, [rows[position].memory for position in now], deadline_s=deadline_s
+            )
+        except SomaError as error:
+            legs.failed(Leg.OVERLAY, started, f"{error.reason}:embedder", candidates=len(bare))
+            return rows
+        rows = list(rows)
+        for position, vectors in zip(now, made, strict=True):
+            rows[position] = replace(rows[position], vectors=vectors)
+        if len(bare) > len(now):
+            legs.failed(Leg.OVERLAY, started, "OVERLAY_UNEMBEDDED", candidates=len(bare))
+        return rows
 
     def _scored(
         self,
