@@ -118,9 +118,7 @@ class Recalling:
         )
         if overlay is not None:
             self._add_overlay(overlay, question, found, legs, started)
-        ranked = await self._ranked(
-            tenant, query, filter, question, weights, found, legs, budgets.graph_s, budgets.rank_s
-        )
+        ranked = await self._ranked(tenant, query, filter, question, weights, found, legs, budgets)
         if not legs.any_ran and Leg.EXACT not in wanted:
             raise self._nothing_ran(legs)
         for leg in Leg:
