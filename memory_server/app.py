@@ -16,6 +16,7 @@ from memory_server.core.deleting import Deleting
 from memory_server.core.embedding import Embedding
 from memory_server.core.graph_leg import GraphLeg
 from memory_server.core.identity import Identity
+from memory_server.core.importing import Importing
 from memory_server.core.index_jobs import IndexJobs
 from memory_server.core.indexing import Indexing
 from memory_server.core.linking import Linking
@@ -46,6 +47,7 @@ from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.errors import translated
 from memory_server.stores.postgres.graph_store import open_graph_store
 from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
+from memory_server.stores.postgres.imports import PostgresImports
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
 from memory_server.stores.postgres.migrate import migrate
@@ -122,6 +124,7 @@ class _Cases:
     traversing: Traversing
     reinforcing: Reinforcing
     indexing: Indexing
+    importing: Importing
     index_jobs: IndexJobs
 
 
@@ -177,7 +180,7 @@ async def _build(
     graph_service_pb2_grpc.add_GraphServiceServicer_to_server(graph, server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
-    batch = served(BatchServicer)(cases.writing, cases.recalling, drain)
+    batch = served(BatchServicer)(cases.writing, cases.recalling, cases.importing, drain)
     batch_service_pb2_grpc.add_BatchServiceServicer_to_server(batch, server)
     sessions = SessionServicer(Sessions(PostgresSessions(stores.pools)))
     session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
@@ -286,6 +289,13 @@ async def _wire(
         traversing=Traversing(graph, journal, clock, settings.graph_budget_s),
         reinforcing=Reinforcing(graph, journal),
         indexing=indexing,
+        importing=Importing(
+            PostgresImports(pools, analyse, profile.key, settings.versions_kept),
+            profile.dimension,
+            profile.name,
+            profile.key,
+            indexing.hint,
+        ),
         index_jobs=index_jobs,
     )
     return cases, queue

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from memory_server.core.import_stream import FrameOut, ImportStream
+from memory_server.core.importing import Importing
 from memory_server.core.recalling import Recalling
 from memory_server.core.writing import Writing
+from memory_server.servicers.import_frames import frame_out, frames_in, import_id_from_pb
 from memory_server.servicers.memory import begin, origin_of
+from memory_server.servicers.pages import RefusalToken
 from rpckit.call import current_tenant
 from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain
+from rpckit.paging import fitting
 from soma.batch.v1 import batch_service_pb2 as pb
 from soma.batch.v1 import batch_service_pb2_grpc as rpc
 from soma_contract.convert.batches import (
@@ -21,6 +26,7 @@ from soma_contract.convert.batches import (
     remember_batch_to_pb,
 )
 from soma_contract.convert.recalls import hit_to_pb, query_from_pb, summary_to_pb
+from soma_contract.convert.records import import_job_to_pb, import_options_from_pb, refused_to_pb
 from soma_contract.errors import DrainingError, SomaError, field_path
 from soma_contract.memory import Command
 
@@ -28,9 +34,10 @@ from soma_contract.memory import Command
 class BatchServicer(rpc.BatchServiceServicer):
     """Bulk work of the calling tenant."""
 
-    def __init__(self, writing: Writing, recalling: Recalling, drain: Drain) -> None:
+    def __init__(self, writing: Writing, recalling: Recalling, importing: Importing, drain: Drain) -> None:
         self._writing = writing
         self._recalling = recalling
+        self._importing = importing
         self._drain = drain
 
     async def RememberBatch(self, request: pb.RememberBatchRequest, context: Any) -> pb.RememberBatchResponse:
@@ -75,3 +82,41 @@ class BatchServicer(rpc.BatchServiceServicer):
             await write(frame)
         summary = summary_to_pb(answer.summary)
         await write(pb.RecallManyResponse(correlation_id=request.correlation_id, summary=summary))
+
+    async def CreateImport(self, request: pb.CreateImportRequest, context: Any) -> pb.CreateImportResponse:
+        _, checks = begin()
+        options = import_options_from_pb(request, checks)
+        checks.done()
+        return pb.CreateImportResponse(job=import_job_to_pb(await self._importing.create(current_tenant(), options)))
+
+    async def ImportRecords(  # type: ignore[override] # a coroutine that writes is a stream handler too
+        self, request_iterator: AsyncIterator[pb.ImportRecordsRequest], context: Any
+    ) -> None:
+        async def send(frame: FrameOut) -> None:
+            await context.write(frame_out(frame))
+
+        _, checks = begin()
+        stream = ImportStream(self._importing, current_tenant(), self._drain.started, send)
+        await stream.run(frames_in(request_iterator, checks.default_namespace))
+
+    async def GetImport(self, request: pb.GetImportRequest, context: Any) -> pb.GetImportResponse:
+        import_id = import_id_from_pb(request.import_id)
+        return pb.GetImportResponse(job=import_job_to_pb(await self._importing.get(current_tenant(), import_id)))
+
+    async def CancelImport(self, request: pb.CancelImportRequest, context: Any) -> pb.CancelImportResponse:
+        import_id = import_id_from_pb(request.import_id)
+        return pb.CancelImportResponse(job=import_job_to_pb(await self._importing.cancel(current_tenant(), import_id)))
+
+    async def ListImportErrors(self, request: pb.ListImportErrorsRequest, context: Any) -> pb.ListImportErrorsResponse:
+        _, checks = begin()
+        limit = checks.page_size("page_size", request.page_size)
+        checks.done()
+        import_id = import_id_from_pb(request.import_id)
+        token = RefusalToken.parse(request.page_token, current_tenant(), import_id)
+        page = await self._importing.refusals(current_tenant(), import_id, after=token.after, limit=limit + 1)
+        wires = [refused_to_pb(refused) for refused in page[:limit]]
+        fits = fitting([wire.ByteSize() for wire in wires])
+        more = len(page) > fits
+        return pb.ListImportErrorsResponse(
+            refused=wires[:fits], next_page_token=token.following(wires[fits - 1].offset) if more else ""
+        )

@@ -1,0 +1,86 @@
+"""What bulk work needs from the outside, as Protocols; like ``ports``, apart from it for its length.
+
+Every store has a full in-memory twin in ``stores/inmemory`` and one conformance suite that twin and real store pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from memory_server.domain.imports import Admitted, Committed, Item, Lease
+from memory_server.ports import KeywordTerms
+from soma_contract.errors import SomaError
+from soma_contract.ids import keyed_memory_id
+from soma_contract.links import Link
+from soma_contract.records import ImportJob, ImportOptions, Refused
+from soma_contract.tenant import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMemory:
+    """A memory with what can be computed before any row is read."""
+
+    admitted: Admitted
+    content: bytes
+    terms: KeywordTerms
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of rows it may touch."""
+        memory = self.admitted.memory
+        return [memory.memory_id, keyed_memory_id(memory.namespace, memory.key)] if memory.key else [memory.memory_id]
+
+
+Prepared = PreparedMemory | Link | SomaError
+"""A record as it is committed."""
+
+
+class ImportStore(Protocol):
+    """Where import jobs are kept, and where their records go."""
+
+    async def create(self, tenant: Tenant, options: ImportOptions) -> ImportJob:
+        """Make a job; the same request id finds the same job, with other options it is RequestIdReusedError."""
+        ...
+
+    async def get(self, tenant: Tenant, import_id: str) -> ImportJob | None:
+        """Read a job."""
+        ...
+
+    async def cancel(self, tenant: Tenant, import_id: str) -> ImportJob | None:
+        """End an active job, leave any other as it is; what is stored stays."""
+        ...
+
+    async def refusals(self, tenant: Tenant, import_id: str, *, after: int, limit: int) -> list[Refused]:
+        """Read refused records behind an offset, in order."""
+        ...
+
+    async def lease(self, tenant: Tenant, import_id: str) -> tuple[ImportJob, Lease] | None:
+        """Take the lease of an active job from whoever holds it; of any other job nothing changes."""
+        ...
+
+    async def check(self, tenant: Tenant, lease: Lease) -> None:
+        """Raise ImportLeaseLostError or ImportNotActiveError unless the lease is still held."""
+        ...
+
+    def prepare(self, item: Item) -> Prepared:
+        """Do with a record what needs no row; what comes back goes to :meth:`commit`."""
+        ...
+
+    async def commit(self, tenant: Tenant, lease: Lease, offset: int, records: Sequence[Prepared]) -> Committed:
+        """Write prepared records, the first of them at ``offset``, all in one transaction with the job's new offset.
+
+        When more are refused than may be, the job fails there: what comes after is left out.  Raises
+        ImportLeaseLostError, ImportNotActiveError, WriteConflictError, ComponentUnavailableError; then nothing, or
+        a part that the job's offset tells of, is written.
+        """
+        ...
+
+    async def finish(self, tenant: Tenant, lease: Lease, total: int) -> ImportJob:
+        """End a job well; raises OffsetGapError unless exactly ``total`` records are committed."""
+        ...
+
+    async def waiting(self, tenant: Tenant, at_most: int) -> int:
+        """Count the tenant's index jobs that wait, up to a number."""
+        ...
