@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +22,10 @@ from memory_server.core.indexing import Indexing
 from memory_server.core.linking import Linking
 from memory_server.core.questions import Questions
 from memory_server.core.reading import Reading
+from memory_server.core.rebuilding import Copying, Pace, Rebuilding
 from memory_server.core.recalling import Recalling
 from memory_server.core.reconciling import Reconciling
+from memory_server.core.reembedding import ReEmbedding
 from memory_server.core.reinforcing import Reinforcing
 from memory_server.core.reranking import Reranker
 from memory_server.core.sessions import Sessions
@@ -46,6 +48,7 @@ from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.errors import translated
 from memory_server.stores.postgres.graph_store import open_graph_store
+from memory_server.stores.postgres.index_builds import PostgresIndexBuilds
 from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
 from memory_server.stores.postgres.imports import PostgresImports
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
@@ -109,6 +112,12 @@ class _Stores:
     index: MilvusIndex
     cache: Cache
     embedder: Embedder
+    previous: Embedder | None
+
+    @property
+    def embedders(self) -> tuple[Embedder, ...]:
+        """Every embedder, the one for new tenants first."""
+        return (self.embedder,) if self.previous is None else (self.embedder, self.previous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +179,7 @@ async def _build(
         index=stores.index,
         indexing=cases.indexing if settings.indexer else None,
         index_jobs=cases.index_jobs,
-        profiles={profile.key: profile.dimension},
+        profiles={one.profile.key: one.profile.dimension for one in stores.embedders},
         stop=stop.request,
         essential=ESSENTIAL,
     )
@@ -213,6 +222,17 @@ async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
         threads=settings.embedder_threads,
         cache_dir=settings.cache_dir,
     )
+    previous = None
+    if settings.previous_embedder:
+        previous = build_embedder(
+            settings.previous_embedder,
+            model=settings.previous_embedder_model,
+            base_url=settings.previous_embedder_base_url,
+            api_key=settings.previous_embedder_api_key.get_secret_value(),
+            dimensions=settings.previous_embedder_dimensions,
+            threads=settings.embedder_threads,
+            cache_dir=settings.cache_dir,
+        )
     try:
         address = MilvusAddress.parse(settings.milvus_address, token=settings.milvus_token.get_secret_value())
     except ValueError as error:
@@ -223,11 +243,13 @@ async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
     sizes = PoolSizes(settings.pool_interactive, settings.pool_indexing, settings.pool_bulk)
     pools = await stack.enter_async_context(open_pools(settings.postgres_url.get_secret_value(), sizes))
     await stack.enter_async_context(embedder)
-    await check_profile(pools, embedder.profile)
+    if previous is not None:
+        await stack.enter_async_context(previous)
+    await check_profile(pools, embedder.profile, previous.profile if previous is not None else None)
     index = await stack.enter_async_context(MilvusIndex(address))
     redis_url = settings.redis_url.get_secret_value()
     cache: Cache = await stack.enter_async_context(RedisCache(redis_url)) if redis_url else NullCache()
-    return _Stores(pools, index, cache, embedder)
+    return _Stores(pools, index, cache, embedder, previous)
 
 
 async def _wire(
@@ -245,7 +267,11 @@ async def _wire(
     if settings.bootstrap_key_file is not None:
         await identity.bootstrap(await asyncio.to_thread(settings.bootstrap_key_file.read_text))
     actors = PostgresActorNames(pools, clock)
-    embedding = Embedding(stores.embedder, stores.cache, actors)
+    models = {one.profile.name for one in stores.embedders}
+    embedding, *others = [
+        Embedding(one, stores.cache, actors, other_models=frozenset(models - {one.profile.name}))
+        for one in stores.embedders
+    ]
     indexing = Indexing(
         queue,
         stores.index,
@@ -253,30 +279,31 @@ async def _wire(
         batch=settings.index_batch,
         lease_s=settings.index_lease_s,
         poll_s=settings.index_poll_s,
+        others=others,
     )
 
     async def on_lost(collection: Collection) -> None:
         recalling.forget_collections()
         await indexing.restored(collection)
 
-    recalling = Recalling(
-        journal,
-        source,
-        queue,
-        CandidateSearch(journal, source, queue, stores.index, embedding, on_lost),
-        Questions(embedding, actors, journal, clock),
-        embedding,
-        clock,
-        graph=GraphLeg(graph, clock),
-        reranker=await _reranker(settings, stack),
-    )
-    reconciling = Reconciling(stores.index, queue, PostgresIndexTruth(pools), indexing.hint)
-    index_jobs = IndexJobs(
-        PostgresIndexTasks(pools),
-        {TaskKind.RECONCILE: reconciling.run},
-        lease_s=settings.index_lease_s,
-        reconcile_every_s=settings.reconcile_every_s,
-    )
+    reranker = await _reranker(settings, stack)
+
+    def recalling_with(embedding: Embedding, others: Sequence[Recalling] = ()) -> Recalling:
+        return Recalling(
+            journal,
+            source,
+            queue,
+            CandidateSearch(journal, source, queue, stores.index, embedding, on_lost),
+            Questions(embedding, actors, journal, clock),
+            embedding,
+            clock,
+            graph=GraphLeg(graph, clock),
+            reranker=reranker,
+            others=others,
+        )
+
+    recalling = recalling_with(embedding, [recalling_with(other) for other in others])
+    index_jobs = _index_jobs(settings, stores, queue, [embedding, *others], indexing, recalling)
     if settings.indexer:
         await stack.enter_async_context(_running(indexing.run(), index_jobs.run()))
     cases = _Cases(
@@ -299,6 +326,36 @@ async def _wire(
         index_jobs=index_jobs,
     )
     return cases, queue
+
+
+def _index_jobs(
+    settings: MemorySettings,
+    stores: _Stores,
+    queue: PostgresIndexQueue,
+    embeddings: Sequence[Embedding],
+    indexing: Indexing,
+    recalling: Recalling,
+) -> IndexJobs:
+    """Make what works on whole collections."""
+
+    def on_switched() -> None:
+        queue.forget_collections()
+        recalling.forget_collections()
+
+    by_profile = {embedding.profile.key: embedding for embedding in embeddings}
+    truth, tasks = PostgresIndexTruth(stores.pools), PostgresIndexTasks(stores.pools)
+    builds = PostgresIndexBuilds(stores.pools, queue.analyse, settings.milvus_collection)
+    pace = Pace(visible_after_s=settings.index_visible_s, retire_after_s=settings.index_retire_s)
+    copying = Copying(stores.index, queue, builds, pace)
+    reconciling = Reconciling(stores.index, queue, truth, indexing.hint)
+    rebuilding = Rebuilding(copying, truth, by_profile, tasks.retry_poisoned, on_switched, indexing.hint)
+    reembedding = ReEmbedding(copying, rebuilding, reconciling, by_profile, on_switched, indexing.hint)
+    works = {
+        TaskKind.RECONCILE: reconciling.run,
+        TaskKind.REBUILD: rebuilding.run,
+        TaskKind.RE_EMBED: reembedding.run,
+    }
+    return IndexJobs(tasks, works, lease_s=settings.index_lease_s, reconcile_every_s=settings.reconcile_every_s)
 
 
 async def _reranker(settings: MemorySettings, stack: AsyncExitStack) -> Reranker | None:

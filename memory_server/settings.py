@@ -49,6 +49,13 @@ class MemorySettings(BaseSettings):
     embedder_api_key: SecretStr = Field(SecretStr(""), description="Key of an OpenAI-compatible endpoint")
     embedder_dimensions: int | None = Field(None, ge=1, le=4_096, description="Dimensions asked of the endpoint")
     embedder_threads: int = Field(1, ge=1, le=64, description="Worker threads of the local model")
+    previous_embedder: Literal["", "local", "openai", "hashing"] = Field(
+        "", description="The embedder tenants are moved from by ReEmbed; empty when there is none"
+    )
+    previous_embedder_model: str = Field("", description="As SOMA_EMBEDDER_MODEL")
+    previous_embedder_base_url: str = Field("", description="As SOMA_EMBEDDER_BASE_URL")
+    previous_embedder_api_key: SecretStr = Field(SecretStr(""), description="As SOMA_EMBEDDER_API_KEY")
+    previous_embedder_dimensions: int | None = Field(None, ge=1, le=4_096, description="As SOMA_EMBEDDER_DIMENSIONS")
     cache_dir: Path | None = Field(None, description="Where the built local model is kept")
 
     rerank_url: str = Field(
@@ -73,6 +80,12 @@ class MemorySettings(BaseSettings):
     )
     graph_budget_s: float = Field(
         0.1, ge=0.01, le=10, description="Seconds a graph call may walk beyond its first layer"
+    )
+    index_visible_s: float = Field(
+        10.0, ge=0, le=600, description="Seconds until every search of the index sees a row; waited before a switch"
+    )
+    index_retire_s: float = Field(
+        60.0, ge=0, le=3_600, description="Seconds an old collection stays after another has taken its place"
     )
     versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")

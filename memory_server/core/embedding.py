@@ -34,6 +34,8 @@ class Embedding:
     actors: ActorNames
     _process: dict[bytes, StoredVectors] = field(default_factory=dict)
     process_capacity: int = 2_048
+    other_models: frozenset[str] = frozenset()
+    """Models of the server's other embedders: what is supplied under their names is embedded anew."""
 
     @property
     def profile(self) -> EmbeddingProfile:
@@ -43,7 +45,7 @@ class Embedding:
     async def of_jobs(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
         """Embed the claimed memories in one batch; deleted ones are left out."""
         live = [job for job in jobs if job.memory is not None]
-        given = {position: supplied(job.memory) for position, job in enumerate(live) if job.memory is not None}
+        given = {position: self._supplied(job.memory) for position, job in enumerate(live) if job.memory is not None}
         missing = [position for position, vectors in given.items() if vectors is None]
         texts = [await self._embeddable(live[position].tenant, live[position].memory) for position in missing]
         made = dict(zip(missing, await self.of_texts(texts, urgent=False), strict=True)) if texts else {}
@@ -81,6 +83,13 @@ class Embedding:
         if urgent:
             self._keep(found)
         return [found[key] for key in keys]
+
+    def _supplied(self, memory: Memory) -> StoredVectors | None:
+        """The vectors a writer supplied, if they can be compared with those made here."""
+        if memory.embedding_model in self.other_models:
+            return None
+        vectors = supplied(memory)
+        return vectors if vectors is not None and vectors.dense.size == self.profile.dimension else None
 
     async def _embeddable(self, tenant: Tenant, memory: Memory | None) -> str:
         assert memory is not None

@@ -19,7 +19,8 @@ from memory_server.ports import (
     StoredVectors,
     VectorIndex,
 )
-from soma_contract.errors import Code, SomaError
+from soma_contract.errors import Code, EmbeddingProfileMismatchError, SomaError
+from soma_contract.tenant import Tenant
 
 _log = logging.getLogger("soma.indexing")
 
@@ -38,6 +39,8 @@ class Indexing:
     batch: int = 128
     lease_s: float = 60.0
     poll_s: float = 0.2
+    others: Sequence[Embedding] = ()
+    """Embedders of tenants that are on another profile, until they are moved."""
     _hint: asyncio.Event = field(default_factory=asyncio.Event)
     _paused_until: float = 0.0
     _settled: deque[tuple[float, int]] = field(default_factory=deque)
@@ -90,18 +93,16 @@ class Indexing:
 
     async def step(self) -> int:
         """Work off one batch and return how many jobs it held."""
-        jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s, profile=self.embedding.profile.key)
+        # With several profiles each tenant's own counts, which is what no name stands for.
+        profile = "" if self.others else self.embedding.profile.key
+        jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s, profile=profile)
         if not jobs:
             return 0
         try:
-            ready = await self._embedded(jobs)
-            by_collection: dict[Collection, list[IndexJob]] = defaultdict(list)
-            for job in ready:
-                profile = self.embedding.profile
-                collection = await self.queue.active_collection(job.tenant, profile.key, profile.dimension)
-                by_collection[collection].append(job)
-            for collection, members in by_collection.items():
-                await self._index(collection, members)
+            embeddings = {embedding.profile.key: embedding for embedding in (self.embedding, *self.others)}
+            for collection, members in (await self._by_collection(jobs)).items():
+                ready = await self._embedded(embeddings[collection.profile], members)
+                await self._index(collection, ready)
         except CollectionLostError:
             await self.queue.postpone(jobs, "COLLECTION_LOST", counts=False)
         except SomaError as error:
@@ -112,18 +113,38 @@ class Indexing:
             raise
         return len(jobs)
 
-    async def _embedded(self, jobs: Sequence[IndexJob]) -> list[IndexJob]:
+    async def _by_collection(self, jobs: Sequence[IndexJob]) -> dict[Collection, list[IndexJob]]:
+        """Sort jobs by the collection of their tenant; those that no embedder here is for are given back."""
+        placed: dict[Collection, list[IndexJob]] = defaultdict(list)
+        strange: list[IndexJob] = []
+        for job in jobs:
+            place = await self._place(job.tenant)
+            (strange if place is None else placed[place]).append(job)
+        if strange:
+            await self.queue.postpone(strange, EmbeddingProfileMismatchError.reason, counts=False)
+        return placed
+
+    async def _place(self, tenant: Tenant) -> Collection | None:
+        for embedding in (self.embedding, *self.others):
+            profile = embedding.profile
+            try:
+                return await self.queue.active_collection(tenant, profile.key, profile.dimension)
+            except EmbeddingProfileMismatchError:
+                continue
+        return None
+
+    async def _embedded(self, embedding: Embedding, jobs: Sequence[IndexJob]) -> list[IndexJob]:
         """Return the jobs with vectors; a text that cannot be embedded is postponed alone."""
         missing = [job for job in jobs if job.memory is not None and job.vectors is None]
         if not missing:
             return list(jobs)
         try:
-            made = await self.embedding.of_jobs(missing)
+            made = await embedding.of_jobs(missing)
         except SomaError as error:
             if error.code is Code.UNAVAILABLE or len(missing) == 1:
                 raise
-            made = await self._one_by_one(missing)
-        await self.queue.put_vectors(self.embedding.profile.key, [(job, vectors) for job, vectors in made])
+            made = await self._one_by_one(embedding, missing)
+        await self.queue.put_vectors(embedding.profile.key, [(job, vectors) for job, vectors in made])
         by_id = {(job.tenant, job.memory_id): vectors for job, vectors in made}
         ready = []
         for job in jobs:
@@ -132,11 +153,11 @@ class Indexing:
                 ready.append(job.with_vectors(vectors))
         return ready
 
-    async def _one_by_one(self, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
+    async def _one_by_one(self, embedding: Embedding, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
         made: list[tuple[IndexJob, StoredVectors]] = []
         for job in jobs:
             try:
-                made.extend(await self.embedding.of_jobs([job]))
+                made.extend(await embedding.of_jobs([job]))
             except SomaError as error:
                 await self.queue.postpone([job], error.reason, counts=True)
         return made

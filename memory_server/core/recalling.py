@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +22,12 @@ from memory_server.domain.pool import Pool
 from memory_server.domain.presets import PRESETS, Weights
 from memory_server.domain.scoring import Ranking, RelevanceScorer, Scorer
 from memory_server.ports import Clock, Collection, IndexQueue, Journal, Overlay, PoolRow, RecallSource, TermStats
-from soma_contract.errors import BudgetSpentError, ComponentUnavailableError, SomaError
+from soma_contract.errors import (
+    BudgetSpentError,
+    ComponentUnavailableError,
+    EmbeddingProfileMismatchError,
+    SomaError,
+)
 from soma_contract.filters import (
     AllOf,
     Filter,
@@ -73,6 +78,8 @@ class Recalling:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     graph: GraphLeg | None = None
     reranker: Reranker | None = None
+    others: Sequence[Recalling] = ()
+    """For tenants that are on another embedding profile, until they are moved."""
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
 
     async def recall(
@@ -83,6 +90,13 @@ class Recalling:
         Raises DimensionMismatchError, MemoryNotFoundError (like), ComponentUnavailableError or
         BudgetSpentError when nothing could be searched, or a leg was lost and ``allow_degraded`` is off.
         """
+        try:
+            collection = await self._collection(tenant)
+        except EmbeddingProfileMismatchError:
+            for other in self.others:
+                with suppress(EmbeddingProfileMismatchError):
+                    return await other.recall(tenant, query, namespace=namespace, deadline_s=deadline_s)
+            raise
         started = self.clock.monotonic()
         budgets = split_deadline(DEFAULT_DEADLINE_S if deadline_s is None else deadline_s)
         legs = Legs(self.clock.monotonic)
@@ -92,7 +106,6 @@ class Recalling:
         if query.min_relevance is not None:
             filter = AllOf((filter, NumberRange(NumberField.RELEVANCE, low=query.min_relevance)))
         question = await self.questions.understood(tenant, query, filter)
-        collection = await self._collection(tenant)
         found = Candidates()
 
         with _first_error():
@@ -359,6 +372,8 @@ class Recalling:
     def forget_collections(self) -> None:
         """Look up collections anew; called when one was lost or switched."""
         self._collections.clear()
+        for other in self.others:
+            other.forget_collections()
 
     def _nothing_ran(self, legs: Legs) -> SomaError:
         causes = [report.cause for report in legs.reports.values() if report.cause]

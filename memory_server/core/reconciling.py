@@ -115,6 +115,10 @@ class Reconciling:
         tenant = task.scope.tenant_name
         return [one for one in wanted if not tenant or one.tenant_name in ("", tenant)]
 
+    async def _is_active(self, collection: Collection) -> bool:
+        active = await self.queue.collections()
+        return (collection.name, collection.epoch) in [(one.name, one.epoch) for one in active]
+
     async def _compare(self, collection: Collection, task: IndexTask, checkpoint: Checkpoint) -> IndexTask:
         loop = asyncio.get_running_loop()
         tenant = task.scope.tenant_name
@@ -176,6 +180,9 @@ class Reconciling:
             differences=task.differences + Differences(compared=max(len(page.held), sum(count for _, count in told))),
         )
         found = await self._confirmed(collection, page, differing, known) if differing else {}
+        if (found or page.odd) and not await self._is_active(collection):
+            # Another one has taken its place: what it holds is nobody's concern any more.
+            return task
         odd = [Difference.ORPHANED] * len(page.odd)
         kinds = [*found.values(), *odd]
         task = replace(

@@ -38,7 +38,13 @@ from soma_contract.convert.operations import (
     server_info_to_pb,
     who_am_i_to_pb,
 )
-from soma_contract.errors import FeatureDisabledError, FieldViolationError, SomaError
+from soma_contract.errors import (
+    FeatureDisabledError,
+    FieldViolationError,
+    JobNotFoundError,
+    SomaError,
+    TenantForbiddenError,
+)
 from soma_contract.tenant import admin_tenant, is_tenant_name
 
 COUNT_S = 1.0
@@ -94,7 +100,8 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         )
 
     async def GetIndexStatus(self, request: pb.GetIndexStatusRequest, context: Any) -> pb.GetIndexStatusResponse:
-        tenant = admin_tenant(request.tenant, reason="an operator asks") if request.tenant else None
+        name = _within_reach(request.tenant)
+        tenant = admin_tenant(name, reason="an operator asks") if name else None
         lag = await self._on.queue.lag(tenant)
         wire = pb.GetIndexStatusResponse(
             pending_rows=lag.rows,
@@ -104,7 +111,7 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         wire.oldest_age.FromNanoseconds(int(lag.oldest_s * 1e9))
         wire.rows_per_second = self._on.indexing.rows_per_second if self._on.indexing is not None else 0.0
         for collection in await self._on.queue.collections():
-            if collection.tenant_name in ("", request.tenant) or not request.tenant:
+            if collection.tenant_name in ("", name) or not name:
                 wire.collections.append(await self._collection(collection))
         last = await self._on.index_jobs.tasks.last_reconcile()
         if last is not None:
@@ -133,7 +140,7 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         limit = checks.page_size("page_size", request.page_size)
         checks.done()
         after = poisoned_behind(request.page_token)
-        rows = await self._on.index_jobs.tasks.poisoned(request.tenant, after=after, limit=limit)
+        rows = await self._on.index_jobs.tasks.poisoned(_within_reach(request.tenant), after=after, limit=limit)
         token = poisoned_token(rows[-1]) if len(rows) == limit else ""
         return pb.ListPoisonedRowsResponse(rows=map(poisoned_to_pb, rows), next_page_token=token)
 
@@ -164,7 +171,10 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         return pb.ReconcileResponse(job=task_to_pb(await self._on.index_jobs.start(scope)))
 
     async def GetIndexJob(self, request: pb.GetIndexJobRequest, context: Any) -> pb.GetIndexJobResponse:
-        return pb.GetIndexJobResponse(job=task_to_pb(await self._on.index_jobs.get(request.job_id)))
+        task = await self._on.index_jobs.get(request.job_id)
+        if _within_reach(task.scope.tenant_name) != task.scope.tenant_name:
+            raise JobNotFoundError(job_id=request.job_id)
+        return pb.GetIndexJobResponse(job=task_to_pb(task))
 
     async def ListIndexJobs(self, request: pb.ListIndexJobsRequest, context: Any) -> pb.ListIndexJobsResponse:
         checks = Checks()
@@ -173,7 +183,7 @@ class OperatorServicer(rpc.OperatorServiceServicer):
             checks.fail("state", "is not a state")
         checks.done()
         tasks = await self._on.index_jobs.tasks.page(
-            request.tenant, STATES.get(request.state), after=task_behind(request.page_token), limit=limit
+            _within_reach(request.tenant), STATES.get(request.state), after=task_behind(request.page_token), limit=limit
         )
         token = tasks_token(tasks[-1]) if len(tasks) == limit else ""
         return pb.ListIndexJobsResponse(jobs=map(task_to_pb, tasks), next_page_token=token)
@@ -196,3 +206,18 @@ class OperatorServicer(rpc.OperatorServiceServicer):
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
         self._on.stop()
         return pb.DrainResponse()
+
+
+def _within_reach(name: str) -> str:
+    """The tenant asked about, "" for all; a credential of tenants sees only them, its only one without being asked.
+
+    Raises TenantForbiddenError.
+    """
+    caller = current_caller()
+    if caller.may_act_as or caller.has_scope("admin:tenants"):
+        return name
+    if not name and len(caller.tenants) == 1:
+        return next(iter(caller.tenants))
+    if name not in caller.tenants:
+        raise TenantForbiddenError(tenant=name)
+    return name

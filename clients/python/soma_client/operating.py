@@ -39,6 +39,49 @@ class OperatorCalls:
             request.max_pause.FromNanoseconds(round(max_pause_s * 1e9))
         return await self._calls.unary(self._operator.PauseIndexer, request)
 
+    async def poisoned_rows(self, tenant: str = "") -> AsyncIterator[pb.PoisonedRow]:
+        """Iterate over memories that the index or the embedder refuses, oldest first."""
+        request = pb.ListPoisonedRowsRequest(tenant=tenant)
+        while True:
+            page = await self._calls.unary(self._operator.ListPoisonedRows, request)
+            for row in page.rows:
+                yield row
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def rebuild_index(
+        self, tenant: str = "", collection: str = "", *, poisoned_only: bool = False
+    ) -> pb.IndexJob:
+        """Have a collection, a tenant's rows or what is poisoned made anew; recall goes on meanwhile."""
+        request = pb.RebuildIndexRequest(tenant=tenant, collection=collection, poisoned_only=poisoned_only)
+        return (await self._calls.unary(self._operator.RebuildIndex, request)).job
+
+    async def re_embed(self, tenant: str = "", profile: str = "") -> pb.IndexJob:
+        """Have memories embedded by another model; until that is done the old one answers."""
+        request = pb.ReEmbedRequest(tenant=tenant, profile=profile)
+        return (await self._calls.unary(self._operator.ReEmbed, request)).job
+
+    async def reconcile(self, tenant: str = "", *, repair: bool = True) -> pb.IndexJob:
+        """Have the index compared with the truth, and repaired unless only differences are asked for."""
+        request = pb.ReconcileRequest(tenant=tenant, repair=repair)
+        return (await self._calls.unary(self._operator.Reconcile, request)).job
+
+    async def index_job(self, job_id: str) -> pb.IndexJob:
+        """Read a job of the index."""
+        return (await self._calls.unary(self._operator.GetIndexJob, pb.GetIndexJobRequest(job_id=job_id))).job
+
+    async def index_jobs(self, tenant: str = "") -> AsyncIterator[pb.IndexJob]:
+        """Iterate over the jobs of the index, newest first."""
+        request = pb.ListIndexJobsRequest(tenant=tenant)
+        while True:
+            page = await self._calls.unary(self._operator.ListIndexJobs, request)
+            for job in page.jobs:
+                yield job
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     async def outbox(self, tenant: str = "") -> pb.GetOutboxResponse:
         """State of the brain's outbox."""
         return await self._calls.unary(self._operator.GetOutbox, pb.GetOutboxRequest(tenant=tenant))

@@ -46,6 +46,7 @@ class PostgresIndexTasks:
     async def claim(self, lease_s: float) -> IndexTask | None:
         """Take the oldest task that nobody is at work on."""
         async with self.pools.bulk.worker() as connection:
+            await connection.execute(sql.query("lock_claims"))
             row = await connection.fetchrow(sql.query("claim_task"), str(uuid.uuid4()), lease_s)
         return _task(row) if row is not None else None
 

@@ -115,13 +115,17 @@ class PostgresIndexQueue:
             self._known.popitem(last=False)
         return collection
 
+    def forget_collections(self) -> None:
+        """Look up collections anew, at once and not within a second; called when one was switched here."""
+        self._known.clear()
+
     async def collections(self) -> list[Collection]:
         """Read all active collections."""
         return await self._collections.all()
 
     async def new_epoch(self, collection: Collection) -> Collection:
         """Declare a collection lost: its rows count as un-indexed and are queued again."""
-        self._known.clear()
+        self.forget_collections()
         return await self._collections.new_epoch(collection)
 
     @property
