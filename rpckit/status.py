@@ -152,14 +152,21 @@ def wire_message(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def trailers(error: SomaError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a failed call: details, request id and, where waiting helps, how long."""
+def trailers(
+    error: SomaError, request_id: str, remaining_s: float | None = None
+) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a failed call: details, request id and, where waiting helps, how long.
+
+    A wait beyond ``remaining_s``, what is left of the caller's deadline, is sent as "do not retry": a channel told to
+    wait longer than its call may last would report a bare DEADLINE_EXCEEDED instead of this error.
+    """
     pairs: list[tuple[str, str | bytes]] = [
         (REQUEST_ID, request_id),
         (STATUS_DETAILS, to_status(error).SerializeToString()),
     ]
     if error.retry_after_s is not None:
-        pairs.append((RETRY_PUSHBACK, str(max(0, round(error.retry_after_s * 1000)))))
+        in_time = remaining_s is None or error.retry_after_s < remaining_s
+        pairs.append((RETRY_PUSHBACK, str(max(0, round(error.retry_after_s * 1000))) if in_time else "-1"))
     return tuple(pairs)
 
 

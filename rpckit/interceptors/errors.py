@@ -61,7 +61,9 @@ async def _abort(call: Call, error: SomaError) -> NoReturn:
     _note(call, error.code, error.reason)
     try:
         await call.wire.abort(
-            STATUS_CODES[error.code], wire_message(error.message), trailers(error, call.context.request_id)
+            STATUS_CODES[error.code],
+            wire_message(error.message),
+            trailers(error, call.context.request_id, call.context.remaining_s()),
         )
     except (grpc.aio.InternalError, grpc.aio.UsageError) as gone:
         # The caller has gone, or the handler answered before it failed: nobody is left to tell.

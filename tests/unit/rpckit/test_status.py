@@ -7,6 +7,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rpckit.metadata import RETRY_PUSHBACK
 from rpckit.status import (
     MAX_MESSAGE_BYTES,
     MAX_STATUS_BYTES,
@@ -16,9 +17,11 @@ from rpckit.status import (
     item_error,
     public_error,
     to_status,
+    trailers,
     wire_message,
 )
 from soma_contract.errors import (
+    CircuitBreakerOpenError,
     Code,
     FieldViolationError,
     InternalError,
@@ -105,3 +108,10 @@ def test_an_item_error_tells_what_a_calls_error_would_and_no_more() -> None:
     assert (type(back), back.metadata) == (VersionMismatchError, mismatch.metadata)
     assert item_error(KeyError("secret"), "r").metadata == {"request_id": "r"}
     assert len(item_error(MemoryNotFoundError("x" * 10_000), "r").message) <= MAX_MESSAGE_BYTES
+
+
+def test_a_wait_that_outlasts_the_call_is_sent_as_do_not_retry() -> None:
+    error = CircuitBreakerOpenError(retry_after_s=5.0)
+    assert "5000" == dict(trailers(error, "r", remaining_s=None))[RETRY_PUSHBACK]
+    assert "5000" == dict(trailers(error, "r", remaining_s=6.0))[RETRY_PUSHBACK]
+    assert "-1" == dict(trailers(error, "r", remaining_s=4.0))[RETRY_PUSHBACK]
