@@ -61,4 +61,4 @@ class QueryFeatures:
     tokens: NDArray[np.float32]
     """Token vectors (q, t), unit norm; no rows switch late interaction off."""
     token_weights: NDArray[np.float32] | None = None
-    """Weights of the tokens (q,); None weighs them equally."""
+    """Rarity (idf) of the tokens (q,), whose square root weighs them; None weighs them equally."""

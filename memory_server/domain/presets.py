@@ -16,7 +16,7 @@ class Weights:
     Chosen on the choosing halves of three public conversation sets together, never on one of them.
     """
 
-    keyword: float = 0.2
+    keyword: float = 0.15
     """Share of the keyword leg; the dense side gets the rest."""
     sentence: float = 0.15
     """Within the dense side's cosine: share of the best sentence."""

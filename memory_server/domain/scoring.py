@@ -137,9 +137,11 @@ def _late(
     best = best_rows(pool.tokens, query.tokens)
     # A turn without any content word ("You too!") matches as badly as the worst, unless its neighbours match.
     best[~present] = best[present].min(axis=0)
-    own = weighted_mean(best, query.token_weights)
+    # Rarity counts, but damped: a chat's rare word is often a slip, and half of a question's words are common.
+    token_weights = None if query.token_weights is None else np.sqrt(np.maximum(query.token_weights, np.float32(0.0)))
+    own = weighted_mean(best, token_weights)
     if weights.reach > 0:
-        wider = weighted_mean(reaching(best, previous, following), query.token_weights)
+        wider = weighted_mean(reaching(best, previous, following), token_weights)
         own = weighted([(1 - weights.reach, own), (weights.reach, wider)])
     return minmax(own, pool.embedded)
 
