@@ -170,7 +170,7 @@ def _candidates(ids: Sequence[str], exact: Target | None, exact_text: str, param
         more.append(sql.filled("part_exact_text", key=key, text=text))
     if not more:
         return given
-    return f"ARRAY({' UNION ALL '.join([f'SELECT unnest({given})', *more])})"
+    return f"ARRAY({' UNION '.join([f'SELECT unnest({given})', *more])})"
 
 
 def _term_parts(tenant: Tenant, filter: Filter, terms: Sequence[str], parameters: Parameters) -> dict[str, str]:
