@@ -56,7 +56,7 @@ class Weights:
 
 
 BALANCED = Weights()
-FAST = Weights(late_interaction=0.0, sentence=0.0)
+FAST = Weights(keyword=0.4, late_interaction=0.0, sentence=0.0)
 PRECISE = Weights(keyword=0.5)
 RECENT = Weights(recency=1.0)
 EXPLORATORY = Weights(graph=0.5, diversity=MMR_DIVERSITY)
