@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from brain_server.app import run
 from brain_server.settings import BrainSettings
 from brain_server.stores.sqlite.errors import BrainFileError
+from rpckit import failpoints
 from rpckit.telemetry.logs import configure_logging
 from soma_contract.embedders.factory import EmbedderSettingError
 from soma_contract.embedders.wheel import ModelMissingError
@@ -20,6 +21,7 @@ from soma_contract.errors import SomaError
 def main() -> None:
     """Serve until asked to stop; exits 2 for settings that cannot work, 3 for a store that is away."""
     configure_logging()
+    failpoints.listen()
     try:
         settings = BrainSettings()  # type: ignore[call-arg, unused-ignore] # the environment fills it
     except ValidationError as error:

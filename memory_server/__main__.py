@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from memory_server.app import run
 from memory_server.settings import MemorySettings
 from memory_server.stores.postgres.errors import PostgresRefusedError
+from rpckit import failpoints
 from rpckit.telemetry.logs import configure_logging
 from soma_contract.embedders.factory import EmbedderSettingError
 from soma_contract.embedders.hashing import HashingRefusedError
@@ -21,6 +22,7 @@ from soma_contract.errors import SomaError
 def main() -> None:
     """Serve until asked to stop; exits 2 for settings that cannot work, 3 for a store that is away."""
     configure_logging()
+    failpoints.listen()
     try:
         settings = MemorySettings()  # type: ignore[call-arg, unused-ignore] # the environment fills it
     except ValidationError as error:

@@ -25,6 +25,7 @@ from brain_server.domain.retrying import MAX_AGE_S, TRIES_OF_ITS_OWN, WAITS_FOR_
 from brain_server.domain.schedule import Schedule
 from brain_server.gateway.outbox import Outbox
 from brain_server.ports import Clock, NoMetrics, OutboxMetrics, Sender, SystemClock
+from rpckit.failpoints import failpoint
 from soma_contract.errors import CircuitBreakerOpenError, Code, InternalError, SomaError, WriteConflictError
 from soma_contract.tenant import Tenant
 
@@ -220,6 +221,7 @@ class Delivery:
             if age_s > self._max_age_s:
                 self._bury(entry, Rejection(Code.DEADLINE_EXCEEDED, "AGE_LIMIT", "it could not be sent in time"))
                 return
+            failpoint("delivery.taken")
             try:
                 result = await self._sender.send(entry, await self.outbox.payload(entry))
             except SomaError as error:
@@ -236,11 +238,13 @@ class Delivery:
             self._idle.set()
 
     def _stored(self, entry: Entry, result: Any, took_s: float, age_s: float) -> None:
+        failpoint("delivery.answered")
         self._successes += 1
         self._successes_at_failure.pop(entry.sequence, None)
         self.pace.took(took_s)
         self._schedule.stored(entry)
         self.outbox.settle(entry)
+        failpoint("delivery.settled")
         self._metrics.outbox_delivered(entry.operation, age_s + took_s)
         if waiting := self._waiting.pop(entry.sequence, None):
             waiting.answer(Stored(result, entry))

@@ -19,6 +19,7 @@ from memory_server.ports import (
     StoredVectors,
     VectorIndex,
 )
+from rpckit.failpoints import failpoint
 from soma_contract.errors import Code, EmbeddingProfileMismatchError, SomaError
 from soma_contract.tenant import Tenant
 
@@ -98,6 +99,7 @@ class Indexing:
         jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s, profile=profile)
         if not jobs:
             return 0
+        failpoint("index.claimed")
         try:
             embeddings = {embedding.profile.key: embedding for embedding in (self.embedding, *self.others)}
             for collection, members in (await self._by_collection(jobs)).items():
@@ -144,7 +146,9 @@ class Indexing:
             if error.code is Code.UNAVAILABLE or len(missing) == 1:
                 raise
             made = await self._one_by_one(embedding, missing)
+        failpoint("index.embedded")
         await self.queue.put_vectors(embedding.profile.key, [(job, vectors) for job, vectors in made])
+        failpoint("index.vectors_kept")
         by_id = {(job.tenant, job.memory_id): vectors for job, vectors in made}
         ready = []
         for job in jobs:
@@ -166,6 +170,7 @@ class Indexing:
         if await self.index.ensure(collection):
             collection = await self.queue.new_epoch(collection)
             await self.index.ensure(collection)
+        failpoint("index.ensured")
         gone = [(job.tenant, job.memory_id) for job in jobs if job.memory is None]
         rows = [
             IndexRow(job.tenant, job.memory, job.version, job.vectors.dense, job.keyword_text)
@@ -175,13 +180,16 @@ class Indexing:
         refused: Mapping[tuple[str, str], str] = {}
         if rows:
             refused = await self._upserted(collection, rows)
+            failpoint("index.upserted")
         if gone:
             await self.index.remove(collection, gone)
+            failpoint("index.removed")
         poisoned = [job for job in jobs if (job.tenant.name, job.memory_id) in refused]
         if poisoned:
             await self.queue.postpone(poisoned, "ROW_REFUSED", counts=True)
         settled = [job for job in jobs if job not in poisoned]
         await self.queue.settle(settled, collection)
+        failpoint("index.settled")
         self._settled.append((asyncio.get_running_loop().time(), len(settled)))
 
     async def _upserted(self, collection: Collection, rows: Sequence[IndexRow]) -> Mapping[tuple[str, str], str]:

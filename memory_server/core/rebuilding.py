@@ -11,6 +11,7 @@ from memory_server.core.embedding import Embedding
 from memory_server.core.reconciling import Checkpoint, IndexTruth
 from memory_server.domain.index_tasks import IndexTask, Key
 from memory_server.ports import Collection, IndexJob, IndexQueue, IndexRow, RowsRefusedError, VectorIndex
+from rpckit.failpoints import failpoint
 from soma_contract.errors import EmbeddingProfileMismatchError
 from soma_contract.tenant import Tenant, admin_tenant
 
@@ -167,7 +168,9 @@ class Copying:
                 refused |= set(error.reasons)
                 written = [row for row in written if (row.tenant.name, row.memory.memory_id) not in refused]
         taken = [row for row in whole if _key(row) not in refused]
+        failpoint("rebuild.copied")
         await self.builds.mark(taken, source, target.epoch)
+        failpoint("rebuild.marked")
         return len(taken)
 
 
@@ -219,10 +222,12 @@ class Rebuilding:
         task = await self.copying.passes(task, checkpoint, collection, target, embedding)
         await waited(self.copying.pace.visible_after_s, task, checkpoint)
         task = await self.copying.passes(task, checkpoint, collection, target, embedding)
+        failpoint("rebuild.filled")
         if not await builds.switch(collection, target):
             # The old one was lost and is being filled anew by the indexer: that is what was asked for.
             await index.drop(target.name)
             return _with_finished(task, collection.name)
+        failpoint("rebuild.switched")
         self.on_switched()
         self.hint()
         task = _with_finished(task, target.name).at(phase="retire")
@@ -249,6 +254,7 @@ class Rebuilding:
         old = str(task.progress["collection"])
         if old not in {collection.name for collection in await self.copying.queue.collections()}:
             await self.copying.index.drop(old)
+            failpoint("rebuild.dropped")
         return _with_finished(task, old).at(phase="copy")
 
     async def _tenant(self, task: IndexTask, checkpoint: Checkpoint) -> IndexTask:

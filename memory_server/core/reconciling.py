@@ -20,6 +20,7 @@ from memory_server.domain.index_tasks import (
     order,
 )
 from memory_server.ports import Collection, IndexQueue, VectorIndex
+from rpckit.failpoints import failpoint
 from soma_contract.ids import parse_memory_id
 from soma_contract.tenant import admin_tenant, is_tenant_name
 
@@ -227,9 +228,11 @@ class Reconciling:
         if removable:
             named = [(admin_tenant(name, reason="the reconciler repairs"), each) for name, each in removable]
             await self.index.remove(collection, named)
+            failpoint("reconcile.removed")
         if not own:
             return len(removable)
         await self.truth.requeue(own)
+        failpoint("reconcile.requeued")
         self.hint()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.patience_s

@@ -10,6 +10,7 @@ from memory_server.core.rebuilding import Copying, Rebuilding, waited
 from memory_server.core.reconciling import Checkpoint, Reconciling
 from memory_server.domain.index_tasks import IndexTask, Scope, TaskKind
 from memory_server.ports import Collection
+from rpckit.failpoints import failpoint
 from soma_contract.errors import FeatureDisabledError
 from soma_contract.tenant import Tenant, admin_tenant
 
@@ -76,7 +77,9 @@ class ReEmbedding:
             # Noted first: what is moved must be cleaned up behind even if this server dies in between.
             task = task.at(moved=[*dict.fromkeys([*_moves(task), (tenant.name, profile, dimension)])])
             await checkpoint(task)
+            failpoint("reembed.filled")
             if await builds.move(tenant, source, target):
+                failpoint("reembed.moved")
                 self.on_switched()
                 self.hint()
                 return task
@@ -112,6 +115,7 @@ class ReEmbedding:
             tenant = _tenant(name)
             left = await builds.collection(tenant, old, dimension)
             await self._swept(left, name, task, checkpoint)
+            failpoint("reembed.swept")
             while await builds.drop_vectors(tenant, old, _VECTORS):
                 await checkpoint(task)
         return task

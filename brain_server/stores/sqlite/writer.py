@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rpckit.failpoints import failpoint
 from soma_contract.errors import ComponentUnavailableError, OutboxFullError, SomaError
 
 T = TypeVar("T")
@@ -141,7 +142,9 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [job.step(connection) for job in batch]
+            failpoint("brain.file.written")
             connection.execute("COMMIT")
+            failpoint("brain.file.committed")
         except Exception as error:  # noqa: BLE001 - it is raised where the job's future is awaited
             return self._failed(connection, batch, error)
         self.commits += 1

@@ -25,6 +25,7 @@ from memory_server.stores.milvus.wire import (
     RefusedError,
 )
 from memory_server.stores.rows import accepted_rows
+from rpckit.failpoints import failpoint
 from soma_contract.errors import ComponentUnavailableError
 from soma_contract.filters import Filter
 from soma_contract.tenant import Tenant
@@ -250,11 +251,13 @@ class MilvusIndex:
     async def _create(self, name: str, dimension: int) -> None:
         embedded = await self._embedded()
         await self._write("CreateCollection", schema.creation(name, dimension, self._analysis, embedded=embedded))
+        failpoint("milvus.created")
         await self._make_ready(name)
 
     async def _drop(self, name: str) -> None:
         self._loaded.forget(name)
         await self._write("DropCollection", milvus_pb2.DropCollectionRequest(collection_name=name))
+        failpoint("milvus.dropped")
 
     async def _epochs(self, base: str) -> list[tuple[int, str]]:
         answer = await self._write("ShowCollections", milvus_pb2.ShowCollectionsRequest())
@@ -275,6 +278,7 @@ class MilvusIndex:
         request = schema.writing(name, rows, dimension, embedded=embedded, replacing=replacing)
         try:
             await self._write("Upsert" if replacing else "Insert", request)
+            failpoint("milvus.replaced" if replacing else "milvus.inserted")
         except RefusedError as error:
             reasons = {(row.tenant.name, row.memory.memory_id): str(error) for row in rows}
             raise RowsRefusedError(reasons) from error

@@ -28,6 +28,7 @@ from memory_server.stores.postgres.repetitions import record_values, repetitions
 from memory_server.stores.postgres.transactions import Transactions
 from memory_server.stores.requests import Request
 from memory_server.stores.standings import Standing
+from rpckit.failpoints import failpoint
 from soma_contract.tenant import Tenant
 
 _ROW_COLUMNS = 37
@@ -64,6 +65,7 @@ class Batches:
         requests = [request for call in calls for request in call.requests]
         async with self.transactions.tenant(tenant, deadline_s=deadline_s, lock_s=lock_s) as connection:
             now, revision, rows = await self._lock(connection, tenant, requests)
+            failpoint("journal.locked")
             rows = await self._completed(connection, tenant, now, rows, requests)
             known = await self._find(connection, tenant, requests) if cautious else {}
             decided = decide(Scene.of(now, rows), calls, repetitions(known))
@@ -72,6 +74,8 @@ class Batches:
                 if known:
                     decided = decide(Scene.of(now, rows), calls, repetitions(known))
             before = await self._write(connection, tenant, calls, decided, rows, revision)
+            failpoint("journal.written")
+        failpoint("journal.committed")
         return decided.answers(before)
 
     async def _lock(

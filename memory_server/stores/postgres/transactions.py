@@ -11,6 +11,7 @@ import asyncpg
 
 from memory_server.stores.postgres.errors import COMPONENT, translated
 from memory_server.stores.postgres.migrate import WORKER_ROLE
+from rpckit.failpoints import failpoint
 from soma_contract.errors import BudgetSpentError, ComponentUnavailableError
 from soma_contract.tenant import Tenant
 
@@ -66,7 +67,9 @@ class Transactions:
                 try:
                     await connection.execute(opening + (",".join(settings) or "1"))
                     yield connection
+                    failpoint("postgres.written")
                     await connection.execute("COMMIT")
+                    failpoint("postgres.committed")
                 except BaseException:
                     await _roll_back(connection)
                     raise
