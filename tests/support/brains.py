@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
 
+from soma.admin.v1 import operator_service_pb2 as operator_pb
 from soma_embedded.child import Child
 from soma_embedded.directory import DataDirectory
 from soma_embedded.ports import LOOPBACK, free_port
 from soma_embedded.servers import SomaServer
 from soma_embedded.stack import EmbeddedStack
+from tests.support.stack import Agent
 from tests.support.stores import data_directory
 
 QUICK = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
 """Of a client that comes back soon after its server does."""
+
+TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+"""What a client of a server that dies is told, now and then."""
 
 
 class Brain:
@@ -71,3 +77,26 @@ async def memory_away(stack: EmbeddedStack) -> AsyncIterator[None]:
         yield
     finally:
         await memory.start()
+
+
+async def until_delivered(agent: Agent, admin: Sequence[tuple[str, str]]) -> None:
+    """Wait until the brain's outbox is empty; nothing may be dead."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                outbox = await agent.operator.GetOutbox(
+                    operator_pb.GetOutboxRequest(), metadata=admin, timeout=5, wait_for_ready=True
+                )
+            except grpc.aio.AioRpcError as failed:
+                if failed.code() not in TRY_AGAIN:
+                    raise
+                continue
+            assert 0 == outbox.dead_letters
+            if not outbox.pending:
+                return
+            await asyncio.sleep(0.05)
+
+
+def key_of(agent: Agent) -> str:
+    """The key an agent calls with."""
+    return dict(agent.metadata)["authorization"].removeprefix("Bearer ")

@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import grpc
 import pytest
 
-from soma.admin.v1 import operator_service_pb2 as operator_pb
 from soma.common.v1 import types_pb2
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
-from tests.support.brains import brain_beside, memory_away
+from tests.support.brains import TRY_AGAIN, brain_beside, key_of, memory_away, until_delivered
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.stack import Agent, Found, Office
 
@@ -28,7 +26,6 @@ CLIENTS = 16
 KEYS = 3
 WRITES = int(os.environ.get("SOMA_TEST_WRITES", "320"))
 AWAY_S = float(os.environ.get("SOMA_TEST_AWAY_S", "3"))
-_TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
 
 
 @dataclass
@@ -71,7 +68,7 @@ class Diary:
             try:
                 found = await self.agent.recall(text, limit=5)
             except grpc.aio.AioRpcError as failed:
-                if failed.code() not in _TRY_AGAIN:
+                if failed.code() not in TRY_AGAIN:
                     raise
                 continue
             assert found.ids, "an outage with nothing to answer is an error, never an empty success"
@@ -87,26 +84,8 @@ async def until_acknowledged(agent: Agent, request: pb.RememberRequest) -> pb.Re
             try:
                 return await agent.memory.Remember(request, metadata=agent.metadata, timeout=5, wait_for_ready=True)
             except grpc.aio.AioRpcError as failed:
-                if failed.code() not in _TRY_AGAIN:
+                if failed.code() not in TRY_AGAIN:
                     raise
-
-
-async def until_delivered(agent: Agent, admin: Sequence[tuple[str, str]]) -> None:
-    """Wait until the brain's outbox is empty; nothing may be dead."""
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                outbox = await agent.operator.GetOutbox(
-                    operator_pb.GetOutboxRequest(), metadata=admin, timeout=5, wait_for_ready=True
-                )
-            except grpc.aio.AioRpcError as failed:
-                if failed.code() not in _TRY_AGAIN:
-                    raise
-                continue
-            assert 0 == outbox.dead_letters
-            if not outbox.pending:
-                return
-            await asyncio.sleep(0.05)
 
 
 async def check_diary(diary: Diary, truth: Agent) -> None:
@@ -203,8 +182,3 @@ async def test_queued_writes_are_answered_for_at_once_while_the_breaker_is_open(
         read = await agent.get(answers[3].memory.memory_id)
         assert "during the outage 3" == read.text
     await until_delivered(agent, office.admin_metadata)
-
-
-def key_of(agent: Agent) -> str:
-    """The key an agent calls with."""
-    return dict(agent.metadata)["authorization"].removeprefix("Bearer ")
