@@ -16,6 +16,8 @@ from soma_contract.errors import SomaError
 from tests.support.stack import Agent, Office
 
 SERVERS = ("brain", "memory")
+NOWHERE = "0190b6a0-7c1e-7000-8000-000000000000"
+"""The id of no memory."""
 
 
 class Linker:

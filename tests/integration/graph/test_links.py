@@ -21,11 +21,10 @@ from soma_contract.errors import (
     VersionMismatchError,
 )
 from soma_contract.links import CO_RECALLED, REFERENCES, USED_IN_PLAN
-from tests.integration.graph.agents import SERVERS, by_id, linker, refused
+from tests.integration.graph.agents import NOWHERE, SERVERS, by_id, linker, refused
 from tests.support.stack import Office
 
 pytestmark = [pytest.mark.processes, pytest.mark.parametrize("through", SERVERS)]
-NOWHERE = "0190b6a0-7c1e-7000-8000-000000000000"
 
 
 async def test_a_link_is_stored_listed_and_removed(office: Office, through: str) -> None:

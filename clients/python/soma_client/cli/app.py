@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from soma_client.cli import doctor, local, memories, servers, settings, tenants
+from soma_client.cli import doctor, graph, local, memories, servers, settings, tenants
 from soma_client.cli.options import hoisted
 from soma_client.cli.place import BRAIN, MEMORY_SERVER, Place
 
@@ -77,6 +77,7 @@ app.command()(servers.whoami)
 app.add_typer(tenants.tenant, name="tenant")
 app.add_typer(tenants.key, name="key")
 app.add_typer(servers.index, name="index")
+app.add_typer(graph.graph, name="graph")
 app.command()(local.migrate)
 app.command()(settings.settings)
 app.command()(doctor.doctor)
