@@ -14,6 +14,7 @@ from typing import Any
 from memory_server.core.candidates import CandidateSearch
 from memory_server.core.deleting import Deleting
 from memory_server.core.embedding import Embedding
+from memory_server.core.exporting import Exporting
 from memory_server.core.graph_leg import GraphLeg
 from memory_server.core.identity import Identity
 from memory_server.core.importing import Importing
@@ -47,6 +48,7 @@ from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.errors import translated
+from memory_server.stores.postgres.exports import PostgresExports
 from memory_server.stores.postgres.graph_store import open_graph_store
 from memory_server.stores.postgres.imports import PostgresImports
 from memory_server.stores.postgres.index_builds import PostgresIndexBuilds
@@ -134,6 +136,7 @@ class _Cases:
     reinforcing: Reinforcing
     indexing: Indexing
     importing: Importing
+    exporting: Exporting
     index_jobs: IndexJobs
 
 
@@ -189,7 +192,7 @@ async def _build(
     graph_service_pb2_grpc.add_GraphServiceServicer_to_server(graph, server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
-    batch = served(BatchServicer)(cases.writing, cases.recalling, cases.importing, drain)
+    batch = served(BatchServicer)(cases.writing, cases.recalling, cases.importing, cases.exporting, drain)
     batch_service_pb2_grpc.add_BatchServiceServicer_to_server(batch, server)
     sessions = SessionServicer(Sessions(PostgresSessions(stores.pools)))
     session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
@@ -323,6 +326,7 @@ async def _wire(
             profile.key,
             indexing.hint,
         ),
+        exporting=Exporting(PostgresExports(pools, profile.key, max(1, settings.pool_bulk - 1))),
         index_jobs=index_jobs,
     )
     return cases, queue

@@ -6,14 +6,17 @@ Every store has a full in-memory twin in ``stores/inmemory`` and one conformance
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from memory_server.domain.imports import Admitted, Committed, Item, Lease
 from memory_server.ports import KeywordTerms
 from soma_contract.errors import SomaError
+from soma_contract.filters import Filter
 from soma_contract.ids import keyed_memory_id
-from soma_contract.links import Link
+from soma_contract.links import Link, LinkKey
+from soma_contract.memory import Memory
 from soma_contract.records import ImportJob, ImportOptions, Refused
 from soma_contract.tenant import Tenant
 
@@ -83,4 +86,38 @@ class ImportStore(Protocol):
 
     async def waiting(self, tenant: Tenant, at_most: int) -> int:
         """Count the tenant's index jobs that wait, up to a number."""
+        ...
+
+
+# --- exports -------------------------------------------------------------------------------------
+
+
+class Snapshot(Protocol):
+    """A tenant's memories and links as of one moment."""
+
+    @property
+    def revision(self) -> int:
+        """The tenant's revision of that moment."""
+        ...
+
+    async def memories(
+        self, filter: Filter, *, after: str, embeddings: bool, limit: int, size: int
+    ) -> Sequence[Memory]:
+        """Read living memories behind an id, in id order: at most ``limit``, and about ``size`` bytes of them.
+
+        With ``embeddings`` they bring their vector, and ``embedding_model`` says whose it is: a supplied one the name
+        it was supplied with, one that this server's embedder made the key of its profile.  Without, neither is set.
+        """
+        ...
+
+    async def links(self, filter: Filter, *, after: LinkKey | None, limit: int) -> Sequence[Link]:
+        """Read links whose ends both live and match, behind a key, in the order of their keys; strengths as stored."""
+        ...
+
+
+class ExportSource(Protocol):
+    """Opens snapshots."""
+
+    def snapshot(self, tenant: Tenant) -> AbstractAsyncContextManager[Snapshot]:
+        """Open a snapshot; raises OverloadedError while too many are open."""
         ...

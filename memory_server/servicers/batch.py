@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from memory_server.core.exporting import Exporting
 from memory_server.core.import_stream import FrameOut, ImportStream
 from memory_server.core.importing import Importing
 from memory_server.core.recalling import Recalling
 from memory_server.core.writing import Writing
+from memory_server.domain.exports import Export
+from memory_server.pacing import Pace
 from memory_server.servicers.import_frames import frame_out, frames_in, import_id_from_pb
 from memory_server.servicers.memory import begin, origin_of
 from memory_server.servicers.pages import RefusalToken
-from rpckit.call import current_tenant
+from rpckit.call import current_caller, current_tenant
 from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain
 from rpckit.paging import fitting
@@ -25,19 +28,25 @@ from soma_contract.convert.batches import (
     remember_batch_from_pb,
     remember_batch_to_pb,
 )
+from soma_contract.convert.filters import filter_from_pb
 from soma_contract.convert.recalls import hit_to_pb, query_from_pb, summary_to_pb
-from soma_contract.convert.records import import_job_to_pb, import_options_from_pb, refused_to_pb
-from soma_contract.errors import DrainingError, SomaError, field_path
+from soma_contract.convert.records import import_job_to_pb, import_options_from_pb, record_to_pb, refused_to_pb
+from soma_contract.errors import DrainingError, ScopeMissingError, SomaError, field_path
+from soma_contract.filters import AllOf, Filter, LabelField, LabelIn, namespaces_of
 from soma_contract.memory import Command
+from soma_contract.tenant import Caller
 
 
 class BatchServicer(rpc.BatchServiceServicer):
     """Bulk work of the calling tenant."""
 
-    def __init__(self, writing: Writing, recalling: Recalling, importing: Importing, drain: Drain) -> None:
+    def __init__(
+        self, writing: Writing, recalling: Recalling, importing: Importing, exporting: Exporting, drain: Drain
+    ) -> None:
         self._writing = writing
         self._recalling = recalling
         self._importing = importing
+        self._exporting = exporting
         self._drain = drain
 
     async def RememberBatch(self, request: pb.RememberBatchRequest, context: Any) -> pb.RememberBatchResponse:
@@ -120,3 +129,31 @@ class BatchServicer(rpc.BatchServiceServicer):
         return pb.ListImportErrorsResponse(
             refused=wires[:fits], next_page_token=token.following(wires[fits - 1].offset) if more else ""
         )
+
+    async def ExportRecords(
+        self, request: pb.ExportRecordsRequest, context: Any
+    ) -> AsyncIterator[pb.ExportRecordsResponse]:
+        _, checks = begin()
+        filter = filter_from_pb(request.filter, checks)
+        checks.done()
+        export = Export(_confined(filter, current_caller()), request.include_embeddings, request.include_links)
+        async for frame in self._exporting.export(current_tenant(), export, request.cursor):
+            wire = pb.ExportRecordsResponse(cursor=frame.cursor, revision=frame.revision)
+            pace = Pace()
+            for record in frame.records:
+                wire.records.append(record_to_pb(record))
+                await pace.step()
+            yield wire
+
+
+def _confined(filter: Filter, caller: Caller) -> Filter:
+    """The filter, for credentials that reach only some namespaces within those it names."""
+    if not caller.namespaces:
+        return filter
+    named = namespaces_of(filter)
+    if not named:
+        raise ScopeMissingError(
+            "these credentials are confined to namespaces; name those to export", scope="namespace:*"
+        )
+    caller.require_namespaces(named)
+    return AllOf((LabelIn(LabelField.NAMESPACE, named), filter))

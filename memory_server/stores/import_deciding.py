@@ -15,9 +15,10 @@ from typing import Any
 from memory_server.bulk_ports import Prepared, PreparedMemory
 from memory_server.domain.imports import Admitted, Item
 from memory_server.ports import Analyse
-from memory_server.stores.deciding import Entry, Scene, Standing
+from memory_server.stores.deciding import Scene
 from memory_server.stores.fingerprints import content_hash
 from memory_server.stores.requests import Request
+from memory_server.stores.standings import Entry, Standing
 from soma_contract.errors import MemoryExistsError, MemoryNotFoundError, SomaError, VersionMismatchError
 from soma_contract.links import Link, LinkKey
 from soma_contract.memory import Remember

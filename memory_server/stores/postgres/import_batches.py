@@ -12,7 +12,6 @@ import asyncpg
 from memory_server.bulk_ports import Prepared, PreparedMemory
 from memory_server.domain.imports import Committed, Lease
 from memory_server.pacing import Pace
-from memory_server.stores.deciding import Standing
 from memory_server.stores.import_deciding import ImportScene, Taken, Touched, surviving
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.batches import LostRaceError
@@ -28,6 +27,7 @@ from memory_server.stores.postgres.import_rows import (
 from memory_server.stores.postgres.link_rows import link_of
 from memory_server.stores.postgres.records import content_values, header_of
 from memory_server.stores.postgres.transactions import Transactions
+from memory_server.stores.standings import Standing
 from soma_contract.errors import ImportLeaseLostError, ImportNotActiveError, ImportNotFoundError, SomaError
 from soma_contract.records import ImportJob, ImportState, Refused
 from soma_contract.tenant import Tenant

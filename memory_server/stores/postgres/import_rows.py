@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from memory_server.bulk_ports import PreparedMemory
-from memory_server.stores.deciding import Standing
 from memory_server.stores.fingerprints import place_key, term_keys, text_key
+from memory_server.stores.standings import Standing
 from soma_contract.errors import Code, SomaError, Violation, from_reason, rebuilt
 from soma_contract.links import Link
 from soma_contract.records import Conflict, ImportJob, ImportOptions, ImportState, Refused

@@ -51,6 +51,20 @@ class Transactions:
             yield connection
 
     @asynccontextmanager
+    async def snapshot(self, tenant: Tenant, *, deadline_s: float, idle_s: float) -> AsyncIterator[asyncpg.Connection]:
+        """Open a transaction that reads this tenant's rows as of one moment and writes none.
+
+        ``idle_s`` is how long the caller may pause between statements before the store lets go of the moment.
+        """
+        settings = [
+            f"set_config('app.tenant','{tenant.name}',true)",
+            f"set_config('idle_in_transaction_session_timeout','{int(idle_s * 1000)}',true)",
+        ]
+        opening = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;SELECT "
+        async with self._transaction(opening, settings, deadline_s, None) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def _transaction(
         self, opening: str, settings: list[str], deadline_s: float | None, lock_s: float | None
     ) -> AsyncIterator[asyncpg.Connection]:

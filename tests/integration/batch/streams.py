@@ -108,11 +108,11 @@ async def created(caller: Caller, **options: Any) -> str:
     return answer.job.import_id
 
 
-async def imported(caller: Caller, records: Sequence[pb.Record], **options: Any) -> pb.ImportJob:
-    """Import records in chunks of a hundred, and finish."""
+async def imported(caller: Caller, records: Sequence[pb.Record], size: int = 100, **options: Any) -> pb.ImportJob:
+    """Import records in chunks of a size, and finish."""
     async with opened(caller, await created(caller, **options)) as (stream, _):
-        for start in range(0, len(records), 100):
-            part = records[start : start + 100]
+        for start in range(0, len(records), size):
+            part = records[start : start + size]
             stream.chunk(start, part)
             await stream.acked(start + len(part))
         stream.finish(len(records))
