@@ -37,8 +37,10 @@ from brain_server.gateway.outbox import Outbox
 from brain_server.gateway.pending import OutboxWrites
 from brain_server.gateway.sending import MemorySender
 from brain_server.gateway.sessions import MirroredSessions
+from brain_server.gateway.tracing import TracedSender
 from brain_server.gateway.wire import MemoryWire
-from brain_server.ports import SystemClock
+from brain_server.ops import leg_metrics, ops_port
+from brain_server.ports import Sender, SystemClock
 from brain_server.servicers.graph import GraphServicer
 from brain_server.servicers.memory import MemoryServicer
 from brain_server.servicers.operator import Operations, OperatorServicer
@@ -53,10 +55,11 @@ from rpckit.health import ComponentState, Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
 from rpckit.lifecycle import Served, Shutdown, StopRequest, serve
-from rpckit.ops import OpsPort
 from rpckit.server import ServerOptions, ServerTls, add_reflection, bind, new_server
 from rpckit.telemetry.calls import CallTelemetry
+from rpckit.telemetry.exporting import exported_spans
 from rpckit.telemetry.metrics import PrometheusMetrics
+from rpckit.telemetry.tracing import Spans
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc
 from soma.graph.v1 import graph_service_pb2_grpc
@@ -129,7 +132,10 @@ async def run(settings: BrainSettings, on_port: Callable[[int], None] | None = N
 async def _build(
     settings: BrainSettings, stack: AsyncExitStack, stop: StopRequest, on_port: Callable[[int], None] | None
 ) -> Served:
-    parts = await _open(settings, stack)
+    spans = await stack.enter_async_context(
+        exported_spans("soma-brain-server", version("soma-memory"), settings.otel_endpoint)
+    )
+    parts = await _open(settings, stack, spans)
     cases = await _wire(settings, parts)
     identity = BrainIdentity(
         parts.wire,
@@ -144,7 +150,7 @@ async def _build(
     chain = call_chain(
         identity,
         drain=drain,
-        telemetry=CallTelemetry(parts.metrics),
+        telemetry=CallTelemetry(parts.metrics, spans=spans),
         limits=AdmissionLimits(calls=settings.brain_max_calls, calls_per_tenant=settings.brain_max_calls_per_tenant),
         scopes=SCOPES,
         tenantless=TENANTLESS,
@@ -157,12 +163,7 @@ async def _build(
     health.add_to(server)
     if settings.brain_reflection:
         add_reflection(server, SERVICES)
-    if settings.brain_ops_address:
-        host, _, ops_port = settings.brain_ops_address.rpartition(":")
-        exposition = parts.metrics.exposition
-        await stack.enter_async_context(
-            OpsPort(host, int(ops_port), is_ready=lambda: health.is_ready, metrics=exposition)
-        )
+    await stack.enter_async_context(ops_port(settings.brain_ops_address, parts.metrics, health, operations.outbox))
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
     await _memory_awaited(health)
@@ -179,7 +180,7 @@ async def _build(
     return Served(server, drain, health, flushes=(cases.working.drain, flush_outbox), on_started=started)
 
 
-async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
+async def _open(settings: BrainSettings, stack: AsyncExitStack, spans: Spans | None) -> _Parts:
     """Open the file, the channel and the embedder, and start to deliver what the outbox holds."""
     clock, metrics = SystemClock(), PrometheusMetrics()
     reports = BrainMetrics(metrics)
@@ -189,6 +190,7 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
     credential = (await asyncio.to_thread(settings.service_credential_file.read_text)).strip()
     tls = ChannelTls(settings.brain_memory_ca) if settings.brain_memory_ca else None
     breakers = Breakers("memory", clock=clock, metrics=reports)
+    reports.breaker_changed("memory", "dependency", "closed", "closed")  # shown before it ever changes
     wire = await stack.enter_async_context(MemoryWire(settings.brain_memory_target, credential, breakers, tls))
     embedder = build_embedder(
         settings.embedder,
@@ -203,14 +205,10 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack) -> _Parts:
     kept = SqliteOutbox(file)
     outbox = Outbox(kept, clock=clock, metrics=reports)
     await outbox.load()
-    delivery = await stack.enter_async_context(
-        Delivery(
-            outbox,
-            GraphSender(MemorySender(MemoryGateway(wire)), GraphGateway(wire)),
-            clock=clock,
-            metrics=reports,
-        )
-    )
+    sender: Sender = GraphSender(MemorySender(MemoryGateway(wire)), GraphGateway(wire))
+    if spans is not None:
+        sender = TracedSender(sender, spans)
+    delivery = await stack.enter_async_context(Delivery(outbox, sender, clock=clock, metrics=reports))
     reports.on_breaker_closed = delivery.wake
     return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder)
 
@@ -236,7 +234,7 @@ async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
     return _Cases(
         remembering=remembering,
         reading=Reading(gateway, writes, clock),
-        recalling=Recalling(gateway, writes, WorkingLeg(working, clock), vectors, clock),
+        recalling=Recalling(gateway, writes, WorkingLeg(working, clock), vectors, clock, leg_metrics(parts.metrics)),
         working=working,
         observing=Observing(working, vectors),
         promoting=Promoting(working, remembering, writes),

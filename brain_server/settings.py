@@ -19,6 +19,11 @@ class BrainSettings(BaseSettings):
 
     brain_address: str = Field("127.0.0.1:9696", description="Where the brain listens, host:port")
     brain_ops_address: str = Field("", description="Where metrics and liveness are served; empty is off")
+    otel_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans go by OTLP; empty is off. OpenTelemetry's other variables hold too",
+    )
     brain_reflection: bool = Field(True, description="Serve gRPC reflection")
     brain_tls_cert: Path | None = Field(None, description="PEM certificate chain; with it TLS is on")
     brain_tls_key: Path | None = Field(None, description="PEM private key of the certificate")

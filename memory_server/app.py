@@ -33,6 +33,7 @@ from memory_server.core.sessions import Sessions
 from memory_server.core.traversing import Traversing
 from memory_server.core.writing import Writing
 from memory_server.domain.index_tasks import TaskKind
+from memory_server.ops import leg_metrics, ops_port
 from memory_server.ports import Cache, Collection
 from memory_server.servicers.batch import BatchServicer
 from memory_server.servicers.graph import GraphServicer
@@ -69,9 +70,9 @@ from rpckit.health import Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
 from rpckit.lifecycle import Served, Shutdown, StopRequest, serve
-from rpckit.ops import OpsPort
 from rpckit.server import ServerOptions, ServerTls, add_reflection, bind, new_server
 from rpckit.telemetry.calls import CallTelemetry
+from rpckit.telemetry.exporting import exported_spans
 from rpckit.telemetry.metrics import PrometheusMetrics
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
@@ -154,15 +155,19 @@ async def _build(
     settings: MemorySettings, stack: AsyncExitStack, stop: StopRequest, on_port: Callable[[int], None] | None
 ) -> Served:
     clock = SystemClock()
+    spans = await stack.enter_async_context(
+        exported_spans("soma-memory-server", version("soma-memory"), settings.otel_endpoint)
+    )
     stores = await _open(settings, stack)
     cases, queue = await _wire(settings, stores, clock, stack)
     drain = Drain()
     health = await stack.enter_async_context(_health(stores))
     metrics = PrometheusMetrics()
+    cases.recalling.on_summary = leg_metrics(metrics)
     chain = call_chain(
         cases.identity,
         drain=drain,
-        telemetry=CallTelemetry(metrics),
+        telemetry=CallTelemetry(metrics, spans=spans),
         limits=AdmissionLimits(calls=settings.memory_max_calls, calls_per_tenant=settings.memory_max_calls_per_tenant),
         scopes=SCOPES,
         tenantless=TENANTLESS,
@@ -199,10 +204,7 @@ async def _build(
     health.add_to(server)
     if settings.memory_reflection:
         add_reflection(server, SERVICES)
-    if settings.memory_ops_address:
-        host, _, ops_port = settings.memory_ops_address.rpartition(":")
-        ops = OpsPort(host, int(ops_port), is_ready=lambda: health.is_ready, metrics=metrics.exposition)
-        await stack.enter_async_context(ops)
+    await stack.enter_async_context(ops_port(settings.memory_ops_address, metrics, health, stores.pools, queue))
     port = bind(server, settings.memory_address, _tls(settings))
     await health.wait_ready()
 

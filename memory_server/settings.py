@@ -34,6 +34,11 @@ class MemorySettings(BaseSettings):
 
     memory_address: str = Field("127.0.0.1:9595", description="Where the memory server listens, host:port")
     memory_ops_address: str = Field("", description="Where metrics and liveness are served; empty is off")
+    otel_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans go by OTLP; empty is off. OpenTelemetry's other variables hold too",
+    )
     memory_reflection: bool = Field(True, description="Serve gRPC reflection")
     memory_tls_cert: Path | None = Field(None, description="PEM certificate chain; with it TLS is on")
     memory_tls_key: Path | None = Field(None, description="PEM private key of the certificate")

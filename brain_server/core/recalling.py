@@ -7,7 +7,7 @@ alone, and says so; an answer without a hit is then an error, because "nothing f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from brain_server.core.own_hits import WAITING, OwnHit, OwnHits, PendingLeg, Question, WorkingLeg, may_answer
@@ -61,6 +61,8 @@ class Recalling:
     working_leg: WorkingLeg
     vectors: TextVectors
     clock: Clock
+    on_summary: Callable[[Summary], None] = lambda summary: None
+    """Called at the end of each recall, for metrics."""
 
     async def recall(
         self,
@@ -75,6 +77,13 @@ class Recalling:
 
         Raises the memory server's refusal, and its outage when ``allow_degraded`` is off or nothing else was found.
         """
+        answer = await self._recalled(tenant, query, namespace, session_id, deadline_s)
+        self.on_summary(answer.summary)
+        return answer
+
+    async def _recalled(
+        self, tenant: Tenant, query: RecallQuery, namespace: str, session_id: str, deadline_s: float | None
+    ) -> Answer:
         started = self.clock.monotonic()
         query = replace(query, filter=with_default_namespace(query.filter, namespace))
         session = await self._session(tenant, session_id, query, namespace)

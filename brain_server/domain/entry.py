@@ -73,3 +73,5 @@ class Entry:
     attempts: int = 0
     """Tries that failed for a reason of its own while others succeeded."""
     rejection: Rejection | None = None
+    traceparent: str = ""
+    """The W3C trace of the call that wrote it, so that its delivery can be found from there; empty if it had none."""

@@ -12,9 +12,10 @@ change is raised to the caller who waits for it; if nobody does, the entry goes 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -57,6 +58,8 @@ class _Waiting:
 
     entry: Entry
     callers: list[asyncio.Future[Stored | Queued]]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """The first caller's: what is sent for it is a part of its call."""
 
     def answer(self, answer: Stored | Queued) -> None:
         for caller in self.callers:
@@ -100,6 +103,7 @@ class Delivery:
         self._idle = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._pump_task: asyncio.Task[None] | None = None
+        self._no_call = contextvars.copy_context()
         self._sends: set[asyncio.Task[None]] = set()
 
     @property
@@ -210,7 +214,10 @@ class Delivery:
     def _start(self, entry: Entry, *, live: bool) -> None:
         assert self._tasks is not None
         self._live += live
-        task = self._tasks.create_task(self._send(entry, live=live))
+        # Never in the context this happens to run in: that may be another entry's, or its caller's.
+        waiting = self._waiting.get(entry.sequence) if live else None
+        context = (waiting.context if waiting else self._no_call).copy()
+        task = self._tasks.create_task(self._send(entry, live=live), context=context)
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
 

@@ -15,6 +15,7 @@ from brain_server.domain.entry import Draft, Entry, EntryState, Rejection
 from brain_server.domain.ordering import Ordering
 from brain_server.gateway.accounts import Account, Accounts, Depth
 from brain_server.ports import Clock, NoMetrics, OutboxFile, OutboxMetrics, SystemClock
+from rpckit.call import current_call_or_none
 from soma_contract.errors import DeadLetterNotFoundError, OutboxFullError, RequestIdReusedError
 from soma_contract.tenant import Tenant
 
@@ -125,6 +126,7 @@ class Outbox:
             epoch=self.epoch(tenant),
             size=len(draft.payload),
             digest=digest,
+            traceparent=call.trace.traceparent if (call := current_call_or_none()) else "",
         )
         self._next_sequence += 1
         self._accounts.put(entry)

@@ -11,10 +11,11 @@ import grpc
 
 from brain_server.gateway.breaker import Breakers
 from rpckit.call import Origin as WireOrigin
-from rpckit.call import current_call_or_none
+from rpckit.call import TraceContext, current_call_or_none
 from rpckit.channel import ChannelOptions, ChannelTls, open_channel
 from rpckit.metadata import AUTHORIZATION, outgoing
 from rpckit.status import error_from_rpc
+from rpckit.telemetry.tracing import client_span
 from soma_contract.errors import BudgetSpentError
 from soma_contract.memory import Origin
 from soma_contract.tenant import Tenant
@@ -51,13 +52,18 @@ class MemoryWire:
         await self._stack.aclose()
 
     def metadata(
-        self, tenant: Tenant | None, *, origin: Origin | None = None, request_id: str | None = None
+        self,
+        tenant: Tenant | None,
+        *,
+        origin: Origin | None = None,
+        request_id: str | None = None,
+        trace: TraceContext | None = None,
     ) -> tuple[tuple[str, str], ...]:
         """The metadata of a call for a tenant, or for none."""
         if tenant is None:
             return (self._authorization,)
         wire = None if origin is None else WireOrigin(origin.brain_id, origin.at)
-        passed = outgoing(current_call_or_none(), tenant, origin=wire, request_id=request_id)
+        passed = outgoing(current_call_or_none(), tenant, origin=wire, request_id=request_id, trace=trace)
         return (self._authorization, *passed)
 
     def remaining_s(self, most_s: float | None = None) -> float:
@@ -83,13 +89,15 @@ class MemoryWire:
     ) -> Any:
         """Make one call.  Raises the error the memory server answered, or CircuitBreakerOpenError."""
         seconds = self.remaining_s(most_s)
-        async with self.breakers.permit(tenant, _name(rpc), seconds):
+        name = _name(rpc)
+        async with self.breakers.permit(tenant, name, seconds):
             try:
-                return await rpc(
-                    request,
-                    timeout=seconds,
-                    metadata=self.metadata(tenant, origin=origin, request_id=request_id),
-                )
+                with client_span(name) as trace:
+                    return await rpc(
+                        request,
+                        timeout=seconds,
+                        metadata=self.metadata(tenant, origin=origin, request_id=request_id, trace=trace),
+                    )
             except grpc.aio.AioRpcError as failed:
                 raise error_from_rpc(failed) from None
 
@@ -98,15 +106,17 @@ class MemoryWire:
     ) -> AsyncIterator[Any]:
         """Make one call with a stream of answers; the breaker judges it by its first answer and its end."""
         seconds = self.remaining_s() if bounded else None
-        async with self.breakers.permit(tenant, _name(rpc), seconds):
-            call = rpc(request, timeout=seconds, metadata=self.metadata(tenant))
-            try:
-                async for answer in call:
-                    yield answer
-            except grpc.aio.AioRpcError as failed:
-                raise error_from_rpc(failed) from None
-            finally:
-                call.cancel()
+        name = _name(rpc)
+        async with self.breakers.permit(tenant, name, seconds):
+            with client_span(name) as trace:
+                call = rpc(request, timeout=seconds, metadata=self.metadata(tenant, trace=trace))
+                try:
+                    async for answer in call:
+                        yield answer
+                except grpc.aio.AioRpcError as failed:
+                    raise error_from_rpc(failed) from None
+                finally:
+                    call.cancel()
 
 
 def _name(rpc: Callable[..., Any]) -> str:

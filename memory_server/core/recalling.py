@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -80,6 +80,8 @@ class Recalling:
     reranker: Reranker | None = None
     others: Sequence[Recalling] = ()
     """For tenants that are on another embedding profile, until they are moved."""
+    on_summary: Callable[[Summary], None] = lambda summary: None
+    """Called at the end of each recall, for metrics."""
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
 
     async def recall(
@@ -147,6 +149,7 @@ class Recalling:
             tokens=sum(hit.tokens for hit in hits),
             duration_s=self.clock.monotonic() - started,
         )
+        self.on_summary(summary)
         if summary.degraded and not query.allow_degraded:
             raise self._nothing_ran(legs)
         return Recalled(hits, summary)

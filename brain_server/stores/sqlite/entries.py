@@ -68,6 +68,7 @@ class SqliteOutbox:
                     entry.digest,
                     keys.current,
                     keys.seal(payload, entry_place(entry.tenant.name, entry.entry_id)),
+                    entry.traceparent,
                 ),
             )
 
@@ -137,7 +138,7 @@ def _mark(entry: Entry) -> tuple[int, int, str, int]:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     sequence, tenant, entry_id, request_id, operation, touched, origin_us, brain_id, epoch, size, digest = row[:11]
-    state, attempts, rejection = row[11:]
+    state, attempts, rejection, traceparent = row[11:]
     kept = json.loads(rejection) if rejection else None
     return Entry(
         sequence=sequence,
@@ -154,6 +155,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         state=EntryState(state),
         attempts=attempts,
         rejection=Rejection(Code(kept["code"]), kept["reason"], kept["message"]) if kept else None,
+        traceparent=traceparent,
     )
 
 

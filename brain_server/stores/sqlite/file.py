@@ -15,7 +15,7 @@ from brain_server.stores.sqlite.statements import sql
 from brain_server.stores.sqlite.writer import Writer
 
 FILE_NAME = "brain.sqlite3"
-_LAYOUT = "2"
+_LAYOUT = "3"
 _FULL = 2
 
 
@@ -120,6 +120,9 @@ class BrainFile:
     def _check_layout(self, connection: sqlite3.Connection) -> None:
         found = connection.execute(sql("read_fact"), ("layout",)).fetchone()
         if found is None:
+            connection.execute(sql("write_fact"), ("layout", _LAYOUT))
+        elif found[0] == "2":
+            connection.execute(sql("trace_entries"))
             connection.execute(sql("write_fact"), ("layout", _LAYOUT))
         elif found[0] != _LAYOUT:
             raise BrainFileError(f"{self.path} has layout {found[0]}, this brain reads {_LAYOUT}")

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS outbox_entries (
     state      INTEGER NOT NULL DEFAULT 0,
     attempts   INTEGER NOT NULL DEFAULT 0,
     rejection  TEXT    NOT NULL DEFAULT '',
+    traceparent TEXT   NOT NULL DEFAULT '',
     UNIQUE (tenant, request_id)
 );
 
@@ -65,6 +66,10 @@ CREATE TABLE IF NOT EXISTS wm_rules (
 
 CREATE INDEX IF NOT EXISTS wm_items_long_term ON wm_items (tenant, long_term_id) WHERE long_term_id <> '';
 
+-- name: trace_entries
+-- Layout 2 knew no traces.
+ALTER TABLE outbox_entries ADD COLUMN traceparent TEXT NOT NULL DEFAULT '';
+
 -- name: read_fact
 SELECT value FROM facts WHERE name = ?;
 
@@ -93,12 +98,12 @@ SELECT seq FROM sqlite_sequence WHERE name = 'outbox_entries';
 
 -- name: append
 INSERT INTO outbox_entries (sequence, tenant, entry_id, request_id, operation, touched, origin_us, brain_id, epoch,
-                            size, digest, key_id, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                            size, digest, key_id, body, traceparent)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: entries
 SELECT sequence, tenant, entry_id, request_id, operation, touched, origin_us, brain_id, epoch, size, digest, state,
-       attempts, rejection
+       attempts, rejection, traceparent
 FROM outbox_entries ORDER BY sequence;
 
 -- name: body

@@ -17,6 +17,7 @@ import grpc
 
 from memory_server.ports import CollectionLostError
 from memory_server.stores.milvus.messages import common_pb2, milvus_pb2, milvus_pb2_grpc
+from rpckit.telemetry.tracing import store_span
 from soma_contract.errors import ComponentUnavailableError
 
 COMPONENT = "milvus"
@@ -129,7 +130,8 @@ class MilvusWire:
         NotLoadedError, or RefusedError.
         """
         try:
-            answer = await getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
+            with store_span(COMPONENT, method):
+                answer = await getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise self._unavailable(method, error, timeout_s) from error
         _check(answer.status if hasattr(answer, "status") else answer, request)

@@ -12,6 +12,7 @@ import asyncpg
 from memory_server.stores.postgres.errors import COMPONENT, translated
 from memory_server.stores.postgres.migrate import WORKER_ROLE
 from rpckit.failpoints import failpoint
+from rpckit.telemetry.tracing import store_span
 from soma_contract.errors import BudgetSpentError, ComponentUnavailableError
 from soma_contract.tenant import Tenant
 
@@ -75,7 +76,7 @@ class Transactions:
             settings.append(f"set_config('statement_timeout','{max(1, int(deadline_s * 1000))}',true)")
         if lock_s is not None:
             settings.append(f"set_config('lock_timeout','{max(1, int(lock_s * 1000))}',true)")
-        with translated(COMPONENT):
+        with translated(COMPONENT), store_span("postgresql", "transaction"):
             async with asyncio.timeout(budget_s + _GRACE_S):
                 connection = await self._acquire(budget_s)
                 try:

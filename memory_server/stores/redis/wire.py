@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from memory_server.stores.redis.circuit import Circuit
+from rpckit.telemetry.tracing import store_span
 from soma_contract.errors import ComponentUnavailableError
 
 COMPONENT: Final = "redis"
@@ -106,7 +107,8 @@ class RedisWire:
         try:
             # A call that is cut off closes its connection, so that no later call reads its answer.
             async with asyncio.timeout(self.limits.budget_s):
-                answer = await call()
+                with store_span(COMPONENT, "pipeline"):
+                    answer = await call()
         except (RedisError, OSError, TimeoutError):
             self.counts.failures += 1
             self._circuit.failed()

@@ -61,7 +61,8 @@ def _read(model: Any) -> Iterator[Setting]:
     """The fields of a pydantic settings class, in their order."""
     prefix = model.model_config.get("env_prefix", "")
     for name, field in model.model_fields.items():
-        yield Setting(f"{prefix}{name}".upper(), _default(field), _range(field), field.description or "")
+        named = field.validation_alias if isinstance(field.validation_alias, str) else f"{prefix}{name}".upper()
+        yield Setting(named, _default(field), _range(field), field.description or "")
 
 
 def _default(field: Any) -> str:
