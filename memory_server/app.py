@@ -226,6 +226,7 @@ async def _open(settings: MemorySettings, stack: AsyncExitStack) -> _Stores:
         dimensions=settings.embedder_dimensions,
         threads=settings.embedder_threads,
         cache_dir=settings.cache_dir,
+        sentences=settings.embedder_sentences,
     )
     previous = None
     if settings.previous_embedder:

@@ -11,10 +11,23 @@ from memory_server.domain.presets import Weights
 from memory_server.domain.scoring import Ranking
 from memory_server.ports import PoolRow
 from soma_contract.recall import Explanation, Leg, LegExplanation, Signals
+from soma_contract.text.analysis import analyzer
 from soma_contract.text.sentences import split_sentences
 
 _NORMALISED = {Leg.DENSE: "dense", Leg.KEYWORD: "keyword", Leg.LATE_INTERACTION: "late_interaction"}
-_ADJUSTMENTS = ("neighbour", "session", "actor", "date", "question", "recency", "importance", "confidence", "graph")
+_ADJUSTMENTS = (
+    "neighbour",
+    "session",
+    "actor",
+    "date",
+    "question",
+    "first_person",
+    "time",
+    "recency",
+    "importance",
+    "confidence",
+    "graph",
+)
 
 
 def signals_of(ranking: Ranking, position: int) -> Signals:
@@ -62,7 +75,14 @@ def explained(
         legs.append(LegExplanation(leg, rank, raw, normalised, shares[leg]))
     if memory_id in found.ranks.get(Leg.OVERLAY, {}):
         legs.append(LegExplanation(Leg.OVERLAY, found.ranks[Leg.OVERLAY][memory_id], 0.0, 0.0, 0.0))
-    factors = {"actor": weights.actor, "date": weights.date, "question": -weights.question, "session": weights.session}
+    factors = {
+        "actor": weights.actor,
+        "date": weights.date,
+        "question": -weights.question,
+        "session": weights.session,
+        "first_person": weights.first_person,
+        "time": weights.time,
+    }
     adjustments = {
         name: float(ranking.signals[name][position]) * factors.get(name, 1.0)
         for name in _ADJUSTMENTS
@@ -73,9 +93,12 @@ def explained(
 
 
 def _best_sentence(row: PoolRow, question: Question) -> str:
-    """The sentence nearest to the query; the start of the text where there are no sentence vectors."""
+    """The sentence that holds most of the query's terms, the nearest one where vectors tell; the first of equals."""
     sentences = split_sentences(row.memory.text)
+    if not sentences:
+        return row.memory.text[:200]
     vectors, query = row.vectors, question.features.vector
-    if vectors is None or query is None or len(vectors.sentences) != len(sentences) or not sentences:
-        return sentences[0] if sentences else row.memory.text[:200]
-    return sentences[int(np.argmax(vectors.sentences.astype(np.float32) @ (query / np.float32(INT8_SCALE))))]
+    if vectors is not None and query is not None and 1 < len(sentences) == len(vectors.sentences):
+        return sentences[int(np.argmax(vectors.sentences.astype(np.float32) @ (query / np.float32(INT8_SCALE))))]
+    wanted = set(question.terms)
+    return max(sentences, key=lambda sentence: len(wanted & set(analyzer().terms(sentence))))

@@ -20,12 +20,13 @@ def build_embedder(
     dimensions: int | None = None,
     threads: int = 1,
     cache_dir: Path | None = None,
+    sentences: bool = True,
 ) -> Embedder:
     """Make the embedder of a kind, ``local``, ``openai`` or ``hashing``; enter it to use it.
 
-    ``model``, ``base_url``, ``api_key`` and ``dimensions`` are of the endpoint, ``threads`` and ``cache_dir`` of the
-    local model.  Raises EmbedderSettingError, ModelMissingError or HashingRefusedError, each saying what to set or
-    install.
+    ``model``, ``base_url``, ``api_key`` and ``dimensions`` are of the endpoint, ``threads``, ``cache_dir`` and
+    ``sentences`` of the local model.  Raises EmbedderSettingError, ModelMissingError or HashingRefusedError,
+    each saying what to set or install.
     """
     match kind:
         case "local":
@@ -42,7 +43,7 @@ def build_embedder(
                     f"SOMA_EMBEDDER_DIMENSIONS is {dimensions}, but {MODEL_NAME} gives 384: leave it empty"
                 )
             model_files()  # a missing model is told now, not at the first text
-            return LocalEmbedder(cache_dir, workers=threads)
+            return LocalEmbedder(cache_dir, workers=threads, sentences=sentences)
         case "openai":
             from soma_contract.embedders.openai import OpenAIEmbedder
 

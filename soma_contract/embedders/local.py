@@ -60,12 +60,21 @@ class LocalEmbedder:
 
     ``cache_dir`` holds the built model (default: `default_cache_dir`); the first start on a machine builds it in some
     seconds.  ``workers`` threads embed in bulk, one more is kept for callers at a prompt.
+    Without ``sentences`` a text is read once instead of twice, and its dense vector stands for its sentences.
     Entering raises ModelMissingError when the model's wheel is not installed.
     """
 
-    def __init__(self, cache_dir: Path | None = None, *, workers: int = 1, max_pending: int = 1_024) -> None:
+    def __init__(
+        self,
+        cache_dir: Path | None = None,
+        *,
+        workers: int = 1,
+        max_pending: int = 1_024,
+        sentences: bool = True,
+    ) -> None:
         self._cache_dir = cache_dir or default_cache_dir()
         self._workers, self._max_pending = workers, max_pending
+        self._sentences = sentences
         self._profile: EmbeddingProfile | None = None
         self._stack = AsyncExitStack()
 
@@ -131,7 +140,7 @@ class LocalEmbedder:
         return [results[index] for index in range(len(wanted))]
 
     def _with_tokens(self, texts: Sequence[str]) -> list[_Encoded]:
-        sentences = [split_sentences(text, MAX_SENTENCES) for text in texts]
+        sentences = [split_sentences(text, MAX_SENTENCES) if self._sentences else [] for text in texts]
         # The vector of a text of one sentence is its sentence's.
         apart = [pieces if len(pieces) > 1 else [] for pieces in sentences]
         rows = iter(unit_rows(self._encoder.dense([self._encoder.pieces(one) for part in apart for one in part])))
