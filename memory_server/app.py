@@ -45,6 +45,7 @@ from memory_server.settings import MemorySettings
 from memory_server.stores.analysing import analysis
 from memory_server.stores.clock import SystemClock
 from memory_server.stores.inmemory.cache import NullCache
+from memory_server.stores.jwt_tokens import JwtTokens
 from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
@@ -269,7 +270,7 @@ async def _wire(
     linking = Linking(graph, clock)
     queue = PostgresIndexQueue(pools, analyse, clock, settings.milvus_collection)
     source = PostgresRecallSource(pools)
-    identity = Identity(PostgresRegistry(pools), clock)
+    identity = Identity(PostgresRegistry(pools), clock, await _tokens(settings))
     if settings.bootstrap_key_file is not None:
         await identity.bootstrap(await asyncio.to_thread(settings.bootstrap_key_file.read_text))
     actors = PostgresActorNames(pools, clock)
@@ -363,6 +364,15 @@ def _index_jobs(
         TaskKind.RE_EMBED: reembedding.run,
     }
     return IndexJobs(tasks, works, lease_s=settings.index_lease_s, reconcile_every_s=settings.reconcile_every_s)
+
+
+async def _tokens(settings: MemorySettings) -> JwtTokens | None:
+    """The identity provider that the settings name, if any."""
+    if settings.jwt_keys is None:
+        return None
+    return await asyncio.to_thread(
+        JwtTokens.load, settings.jwt_keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer
+    )
 
 
 async def _reranker(settings: MemorySettings, stack: AsyncExitStack) -> Reranker | None:

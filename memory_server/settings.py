@@ -48,6 +48,12 @@ class MemorySettings(BaseSettings):
         None, description="JSON list of keys to register at start (development key, brain credential)"
     )
 
+    jwt_keys: Path | None = Field(
+        None, description="PEM public key or JWKS file of an identity provider; with it bearers may be JWTs"
+    )
+    jwt_audience: str = Field("soma", description="The audience (aud) a JWT must name")
+    jwt_issuer: str = Field("", description="The issuer (iss) a JWT must name; needed with SOMA_JWT_KEYS")
+
     embedder: Literal["local", "openai", "hashing"] = Field("local", description="What embeds texts")
     embedder_model: str = Field("", description="Model name of an OpenAI-compatible endpoint")
     embedder_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint")
@@ -119,6 +125,8 @@ class MemorySettings(BaseSettings):
             raise ValueError("SOMA_MILVUS_URI and SOMA_MILVUS_HOST are both set; keep one")
         if (self.memory_tls_cert is None) != (self.memory_tls_key is None):
             raise ValueError("SOMA_MEMORY_TLS_CERT and SOMA_MEMORY_TLS_KEY go together")
+        if self.jwt_keys is not None and not self.jwt_issuer:
+            raise ValueError("SOMA_JWT_KEYS needs SOMA_JWT_ISSUER")
         if self.rerank_url and self.rerank_onnx is not None:
             raise ValueError("SOMA_RERANK_URL and SOMA_RERANK_ONNX are both set; keep one")
         return self

@@ -9,8 +9,9 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Protocol
 
 from memory_server.ports import Clock, KeyRecord, Registry, TenantRecord
 from soma_contract.errors import (
@@ -39,6 +40,14 @@ class NewKey:
     token: str
 
 
+class Tokens(Protocol):
+    """Tokens of an identity provider."""
+
+    def judge(self, token: str) -> Caller:
+        """Return who a token speaks for.  Raises CredentialsInvalidError or CredentialsExpiredError."""
+        ...
+
+
 @dataclass(slots=True)
 class Identity:
     """Judges credentials and keeps tenants and keys.
@@ -48,6 +57,7 @@ class Identity:
 
     registry: Registry
     clock: Clock
+    tokens: Tokens | None = None
     fresh_s: float = 5.0
     capacity: int = 10_000
     _verdicts: OrderedDict[bytes, tuple[float, Caller]] = field(default_factory=OrderedDict)
@@ -73,7 +83,10 @@ class Identity:
     async def _judge(self, token: str) -> Caller:
         match = _KEY.fullmatch(token)
         if match is None:
-            raise CredentialsInvalidError
+            if self.tokens is None or token.count(".") != 2:
+                raise CredentialsInvalidError
+            caller = self.tokens.judge(token)
+            return replace(caller, suspended=await self._suspended(caller.tenants))
         record = await self.registry.get_key(match[1])
         # Compare in any case, so that an unknown id takes as long as a wrong secret.
         expected = record.secret_hash if record else b"\0" * 32
@@ -86,20 +99,22 @@ class Identity:
         return await self._caller(record)
 
     async def _caller(self, record: KeyRecord) -> Caller:
-        suspended = set()
-        for name in record.tenants:
-            if name == ANY_TENANT:
-                continue
-            tenant = await self.registry.get_tenant(name)
-            if tenant is None or tenant.state == SUSPENDED:
-                suspended.add(name)
         tenants = frozenset(name for name in record.tenants if name != ANY_TENANT)
         return Caller(
             credential_id=record.key_id,
             tenants=tenants,
             scopes=frozenset(record.scopes),
-            suspended=frozenset(suspended),
+            suspended=await self._suspended(tenants),
         )
+
+    async def _suspended(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of the tenants that may not be worked for: suspended, or not there."""
+        suspended = set()
+        for name in names:
+            tenant = await self.registry.get_tenant(name)
+            if tenant is None or tenant.state == SUSPENDED:
+                suspended.add(name)
+        return frozenset(suspended)
 
     async def admit(self, name: str) -> None:
         """Let a caller that may name any tenant name this one.
