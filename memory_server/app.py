@@ -31,6 +31,7 @@ from memory_server.core.reinforcing import Reinforcing
 from memory_server.core.reranking import Reranker
 from memory_server.core.sessions import Sessions
 from memory_server.core.traversing import Traversing
+from memory_server.core.watching import ChangeHint, Watching
 from memory_server.core.writing import Writing
 from memory_server.domain.index_tasks import TaskKind
 from memory_server.ops import leg_metrics, ops_port
@@ -41,6 +42,7 @@ from memory_server.servicers.memory import MemoryServicer
 from memory_server.servicers.operator import Operations, OperatorServicer
 from memory_server.servicers.sessions import SessionServicer
 from memory_server.servicers.tenants import TenantServicer
+from memory_server.servicers.watch import WatchServicer
 from memory_server.settings import MemorySettings
 from memory_server.stores.analysing import analysis
 from memory_server.stores.clock import SystemClock
@@ -49,6 +51,7 @@ from memory_server.stores.jwt_tokens import JwtTokens
 from memory_server.stores.milvus.index import MilvusIndex
 from memory_server.stores.milvus.wire import MilvusAddress
 from memory_server.stores.postgres.actor_names import PostgresActorNames
+from memory_server.stores.postgres.changes import PostgresChanges
 from memory_server.stores.postgres.errors import translated
 from memory_server.stores.postgres.exports import PostgresExports
 from memory_server.stores.postgres.graph_store import open_graph_store
@@ -79,7 +82,7 @@ from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc, tenant_service_pb2_grpc
 from soma.batch.v1 import batch_service_pb2_grpc
 from soma.graph.v1 import graph_service_pb2_grpc
-from soma.memory.v1 import memory_service_pb2_grpc, session_service_pb2_grpc
+from soma.memory.v1 import memory_service_pb2_grpc, session_service_pb2_grpc, watch_service_pb2_grpc
 from soma_contract.convert.operations import EmbeddingIdentity, ServerIdentity
 from soma_contract.embedders.base import Embedder
 from soma_contract.embedders.factory import build_embedder
@@ -94,6 +97,7 @@ SERVICES = {
     "soma.graph.v1.GraphService": ("postgres",),
     "soma.memory.v1.SessionService": ("postgres",),
     "soma.batch.v1.BatchService": ("postgres",),
+    "soma.memory.v1.WatchService": ("postgres",),
     "soma.admin.v1.TenantService": ("postgres",),
     "soma.admin.v1.OperatorService": (),
 }
@@ -139,6 +143,7 @@ class _Cases:
     indexing: Indexing
     importing: Importing
     exporting: Exporting
+    watching: Watching
     index_jobs: IndexJobs
 
 
@@ -200,6 +205,7 @@ async def _build(
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     batch = served(BatchServicer)(cases.writing, cases.recalling, cases.importing, cases.exporting, drain)
     batch_service_pb2_grpc.add_BatchServiceServicer_to_server(batch, server)
+    watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchServicer(cases.watching, drain), server)
     sessions = SessionServicer(Sessions(PostgresSessions(stores.pools)))
     session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
     health.add_to(server)
@@ -270,6 +276,7 @@ async def _wire(
     linking = Linking(graph, clock)
     queue = PostgresIndexQueue(pools, analyse, clock, settings.milvus_collection)
     source = PostgresRecallSource(pools)
+    changed = ChangeHint()
     identity = Identity(PostgresRegistry(pools), clock, await _tokens(settings))
     if settings.bootstrap_key_file is not None:
         await identity.bootstrap(await asyncio.to_thread(settings.bootstrap_key_file.read_text))
@@ -288,6 +295,10 @@ async def _wire(
         poll_s=settings.index_poll_s,
         others=others,
     )
+
+    def written() -> None:
+        indexing.hint()
+        changed.give()
 
     async def on_lost(collection: Collection) -> None:
         recalling.forget_collections()
@@ -315,7 +326,7 @@ async def _wire(
         await stack.enter_async_context(_running(indexing.run(), index_jobs.run()))
     cases = _Cases(
         identity=identity,
-        writing=Writing(journal, profile.dimension, profile.name, indexing.hint, linking.refer),
+        writing=Writing(journal, profile.dimension, profile.name, written, linking.refer),
         reading=Reading(journal, stores.cache),
         recalling=recalling,
         deleting=Deleting(journal),
@@ -328,8 +339,9 @@ async def _wire(
             profile.dimension,
             profile.name,
             profile.key,
-            indexing.hint,
+            written,
         ),
+        watching=Watching(PostgresChanges(pools), clock, changed),
         exporting=Exporting(PostgresExports(pools, profile.key, max(1, settings.pool_bulk - 1))),
         index_jobs=index_jobs,
     )

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from memory_server.domain.imports import Admitted, Committed, Item, Lease
 from memory_server.ports import KeywordTerms
+from soma_contract.changes import Change
 from soma_contract.errors import SomaError
 from soma_contract.filters import Filter
 from soma_contract.ids import keyed_memory_id
 from soma_contract.links import Link, LinkKey
-from soma_contract.memory import Memory
+from soma_contract.memory import Memory, View
 from soma_contract.records import ImportJob, ImportOptions, Refused
 from soma_contract.tenant import Tenant
 
@@ -120,4 +122,37 @@ class ExportSource(Protocol):
 
     def snapshot(self, tenant: Tenant) -> AbstractAsyncContextManager[Snapshot]:
         """Open a snapshot; raises OverloadedError while too many are open."""
+        ...
+
+
+# --- changes -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One change with its place in the changelog; ``namespaces`` are those of the memory, or of a link's ends.
+
+    ``change`` is None for a link that has been changed again since: that change is told in its own place.
+    """
+
+    revision: int
+    ordinal: int
+    committed_at: datetime
+    namespaces: tuple[str, ...]
+    change: Change | None
+
+
+class ChangeFeed(Protocol):
+    """The changelog, read in the order of commits: a revision is seen only when all before it are."""
+
+    async def revision(self, tenant: Tenant) -> int:
+        """Read the last committed revision; 0 for none."""
+        ...
+
+    async def read(self, tenant: Tenant, after: tuple[int, int], limit: int, view: View) -> list[Line]:
+        """Read up to ``limit`` lines behind a (revision, ordinal).
+
+        Memories come as they were then; what is forgotten, expired or no longer kept since is redacted.  Raises
+        RevisionCompactedError when lines behind ``after`` are no longer kept.
+        """
         ...
