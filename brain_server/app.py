@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from brain_server.core.assembling import Assembling
 from brain_server.core.degradation import Degradation
 from brain_server.core.linking import Linking
 from brain_server.core.observing import Closing, Observing
@@ -30,6 +31,7 @@ from brain_server.gateway.delivery import Delivery
 from brain_server.gateway.graph import GraphGateway, GraphSender, OutboxChanges, encoded_change
 from brain_server.gateway.health import MemoryProbe
 from brain_server.gateway.identity import BrainIdentity
+from brain_server.gateway.language_model import ChatModel
 from brain_server.gateway.memory import MemoryGateway
 from brain_server.gateway.metrics import BrainMetrics
 from brain_server.gateway.operations import BreakerOperations, DeliveryOperations, MemoryServerOperations
@@ -41,11 +43,13 @@ from brain_server.gateway.tracing import TracedSender
 from brain_server.gateway.wire import MemoryWire
 from brain_server.ops import leg_metrics, ops_port
 from brain_server.ports import Sender, SystemClock
+from brain_server.servicers.context import ContextServicer
 from brain_server.servicers.graph import GraphServicer
 from brain_server.servicers.memory import MemoryServicer
 from brain_server.servicers.operator import Operations, OperatorServicer
 from brain_server.servicers.working_memory import WorkingMemoryServicer
 from brain_server.settings import BrainSettings
+from brain_server.stores.personas_file import PersonasFile
 from brain_server.stores.sqlite.entries import SqliteOutbox
 from brain_server.stores.sqlite.file import BrainFile
 from brain_server.stores.sqlite.items import SqliteSessions
@@ -63,7 +67,7 @@ from rpckit.telemetry.tracing import Spans
 from rpckit.unserved import served
 from soma.admin.v1 import operator_service_pb2_grpc
 from soma.graph.v1 import graph_service_pb2_grpc
-from soma.memory.v1 import memory_service_pb2_grpc, working_memory_service_pb2_grpc
+from soma.memory.v1 import context_service_pb2_grpc, memory_service_pb2_grpc, working_memory_service_pb2_grpc
 from soma_contract.convert.operations import ServerIdentity
 from soma_contract.embedders.base import Embedder
 from soma_contract.embedders.factory import build_embedder
@@ -76,6 +80,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "soma.memory.v1.MemoryService": ("outbox",),
     "soma.graph.v1.GraphService": ("outbox",),
     "soma.memory.v1.WorkingMemoryService": ("outbox",),
+    "soma.memory.v1.ContextService": ("outbox",),
     "soma.admin.v1.OperatorService": (),
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
@@ -104,6 +109,8 @@ class _Parts:
     kept: SqliteOutbox
     delivery: Delivery
     embedder: Embedder
+    personas: PersonasFile
+    model: ChatModel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,7 @@ async def _build(
     )
     server = new_server(chain, ServerOptions())
     _serve_memories(server, parts, cases, drain)
-    _serve_graph(server, parts)
+    _serve_links(server, parts, cases)
     operations = _operations(parts, health, drain, stop)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     health.add_to(server)
@@ -210,7 +217,13 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack, spans: Spans | N
         sender = TracedSender(sender, spans)
     delivery = await stack.enter_async_context(Delivery(outbox, sender, clock=clock, metrics=reports))
     reports.on_breaker_closed = delivery.wake
-    return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder)
+    personas = PersonasFile(settings.tenants_file, clock)
+    model = None
+    if settings.summariser_base_url:
+        key = settings.summariser_api_key.get_secret_value()
+        model = ChatModel(settings.summariser_base_url, settings.summariser_model, api_key=key)
+        await stack.enter_async_context(model)
+    return _Parts(clock, metrics, reports, file, breakers, wire, kept, delivery, embedder, personas, model)
 
 
 async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
@@ -242,11 +255,18 @@ async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
     )
 
 
-def _serve_graph(server: grpc.aio.Server, parts: _Parts) -> None:
-    graph, delivery = GraphGateway(parts.wire), parts.delivery
+def _linking(parts: _Parts) -> Linking:
+    delivery = parts.delivery
     pending = OutboxWrites(delivery.outbox, delivery)
-    linking = Linking(OutboxChanges(delivery), pending, graph, encoded_change, parts.clock)
-    graph_service_pb2_grpc.add_GraphServiceServicer_to_server(GraphServicer(linking, graph), server)
+    return Linking(OutboxChanges(delivery), pending, GraphGateway(parts.wire), encoded_change, parts.clock)
+
+
+def _serve_links(server: grpc.aio.Server, parts: _Parts, cases: _Cases) -> None:
+    linking = _linking(parts)
+    graph = GraphServicer(linking, GraphGateway(parts.wire))
+    graph_service_pb2_grpc.add_GraphServiceServicer_to_server(graph, server)
+    assembling = Assembling(cases.recalling, linking, parts.clock, parts.model)
+    context_service_pb2_grpc.add_ContextServiceServicer_to_server(ContextServicer(assembling, parts.personas), server)
 
 
 def _serve_memories(server: grpc.aio.Server, parts: _Parts, cases: _Cases, drain: Drain) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from brain_server.domain.entry import Draft, Entry
 from brain_server.domain.item import SessionState, StoredSalience
+from brain_server.domain.persona import Personas
 from soma_contract.convert.operations import ComponentState
 from soma_contract.filters import Filter
 from soma_contract.memory import Command, Memory, Origin, Target, View, Written
@@ -398,6 +399,13 @@ class PendingWrites(Protocol):
 
     def oldest_at(self, tenant: Tenant) -> datetime | None:
         """Return when the oldest was accepted."""
+
+
+class PersonasSource(Protocol):
+    """Where personas are configured."""
+
+    def current(self) -> Personas:
+        """Return the personas as they are now."""
 
 
 # --- what operators see --------------------------------------------------------------------------

@@ -48,6 +48,10 @@ class BrainSettings(BaseSettings):
     wm_sessions: int = Field(10_000, ge=1, le=1_000_000, description="Sessions kept in memory")
     wm_bytes: int = Field(256 * 1024 * 1024, ge=1_048_576, description="Bytes of sessions kept in memory")
 
+    summariser_base_url: str = Field("", description="OpenAI-compatible endpoint that shortens long entries; or none")
+    summariser_model: str = Field("", description="Its model")
+    summariser_api_key: SecretStr = Field(SecretStr(""), description="Its key")
+
     embedder: Literal["local", "openai", "hashing"] = Field("local", description="What embeds observations")
     embedder_model: str = Field("", description="Model name of an OpenAI-compatible endpoint")
     embedder_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint")
@@ -74,4 +78,6 @@ class BrainSettings(BaseSettings):
     def _complete(self) -> BrainSettings:
         if (self.brain_tls_cert is None) != (self.brain_tls_key is None):
             raise ValueError("SOMA_BRAIN_TLS_CERT and SOMA_BRAIN_TLS_KEY go together")
+        if bool(self.summariser_base_url) != bool(self.summariser_model):
+            raise ValueError("SOMA_SUMMARISER_BASE_URL and SOMA_SUMMARISER_MODEL go together")
         return self
