@@ -85,6 +85,8 @@ def decide(scene: Scene, calls: Sequence[Call], known: Known) -> Decided:
                 break
         if mark is not None and isinstance(outcome[-1], SomaError):
             scene.rewind(mark)
+            # Nothing of it will be written, so no record of it can meet an earlier one.
+            decided.unsure = decided.unsure or any(request.command.request_id for request in call.requests)
             decided.outcomes.append(outcome[-1])
             continue
         answered |= fresh

@@ -182,7 +182,7 @@ class Scene:
         if request.sweeping:
             alive = existing if alive is None and existing is not None and not existing.deleted else None
         if existing is not None and existing.is_later_than(request.origin):
-            return self._dropped(alive)
+            return self._dropped(None)
         if alive is None:
             if command.allow_missing:
                 return Verdict(None, self.step, changed=False)

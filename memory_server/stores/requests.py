@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from memory_server.stores.fingerprints import content_hash, request_hash
 from soma_contract.ids import keyed_memory_id
-from soma_contract.memory import Command, Coordinate, Forget, Origin, Remember, Target, Update
+from soma_contract.memory import Command, Coordinate, Forget, Memory, Origin, Remember, Target, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,29 @@ class Request:
         match self.command:
             case Remember(memory):
                 return [(memory.namespace, memory.key)] if memory.key else []
-            case Update(target, memory, mask):
-                moved = [(memory.namespace, memory.key)] if memory.key and "key" in mask else []
-                return [*_target_keys(target), *moved]
-            case Forget(target):
+            case Update(target) | Forget(target):
                 return _target_keys(target)
+
+    @property
+    def may_move(self) -> bool:
+        """Whether it is an update that changes what its memory is found by."""
+        return isinstance(self.command, Update) and not {"namespace", "key"}.isdisjoint(self.command.mask)
+
+    def moves_to(self, namespaces: set[str], keys: set[str]) -> set[tuple[str, str]]:
+        """The (namespace, key) pairs that an update may move its memory to.
+
+        Given the namespaces and keys that its memory may have: which of them it has is known only when the
+        commands before it are decided.
+        """
+        if not isinstance(self.command, Update) or not self.may_move:
+            return set()
+        memory, mask = self.command.memory, self.command.mask
+        return {
+            (namespace, key)
+            for namespace in ({memory.namespace} if "namespace" in mask else namespaces)
+            for key in ({memory.key} if "key" in mask else keys)
+            if key
+        }
 
     @property
     def places(self) -> list[tuple[str, Coordinate]]:
@@ -69,3 +88,12 @@ class Request:
 
 def _target_keys(target: Target) -> list[tuple[str, str]]:
     return [(target.namespace, target.key)] if target.key and not target.memory_id else []
+
+
+def moved_keys(requests: Sequence[Request], memories: Iterable[Memory]) -> set[tuple[str, str]]:
+    """The (namespace, key) pairs that updates may take, given the memories that are there."""
+    if not any(request.may_move for request in requests):
+        return set()
+    known = [*memories, *(request.command.memory for request in requests if not isinstance(request.command, Forget))]
+    namespaces, keys = {memory.namespace for memory in known}, {memory.key for memory in known}
+    return {pair for request in requests for pair in request.moves_to(namespaces, keys)}

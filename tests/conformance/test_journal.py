@@ -319,6 +319,18 @@ async def test_an_update_cannot_take_the_key_of_another_memory(truth: Truth, ten
     assert food.memory_id == refused.metadata["memory_id"]
 
 
+@pytest.mark.parametrize("mask", [("key",), ("namespace",), ("namespace", "key")])
+async def test_a_key_is_taken_in_the_namespace_a_memory_moves_to(
+    truth: Truth, tenant: Tenant, mask: tuple[str, ...]
+) -> None:
+    old = {"namespace": "there" if mask == ("key",) else "here", "key": "food" if mask == ("namespace",) else "drink"}
+    mover, holder = await stored(truth, tenant, remember("tea", **old), remember("cake", namespace="there", key="food"))
+    change = Memory(namespace="there", key="food")
+    (refused,) = await truth.journal.write(tenant, [Update(Target(memory_id=mover.memory_id), change, mask)])
+    assert isinstance(refused, KeyTakenError)
+    assert {"key": "food", "namespace": "there", "memory_id": holder.memory_id} == refused.metadata
+
+
 async def test_an_update_of_an_unknown_field_names_it(truth: Truth, tenant: Tenant) -> None:
     await stored(truth, tenant, remember("tea", key="drink"))
     (refused,) = await truth.journal.write(tenant, [Update(Target(key="drink"), Memory(), ("version",))])

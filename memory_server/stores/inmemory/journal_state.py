@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from memory_server.ports import Analyse, Clock, Collection, KeywordTerms, StoredVectors
 from memory_server.stores.calls import Answer
-from memory_server.stores.requests import Request
+from memory_server.stores.requests import Request, moved_keys
 from memory_server.stores.standings import Entry, Standing
 from soma_contract.filters import Filter, matches
 from soma_contract.memory import Memory
@@ -45,7 +45,7 @@ class TenantRows:
     changelog: list[tuple[int, Entry]] = field(default_factory=list)
     revision: int = 0
 
-    def named(self, requests: Iterable[Request]) -> list[Standing]:
+    def named(self, requests: Sequence[Request]) -> list[Standing]:
         """The rows that the requests name by id, key or coordinate."""
         ids: set[str] = set()
         for request in requests:
@@ -58,6 +58,8 @@ class TenantRows:
                     for memory_id, row in self.rows.items()
                     if (row.memory.namespace, row.memory.coordinate) == place and not row.deleted
                 )
+        moved = moved_keys(requests, (row.memory for row in self.rows.values()))
+        ids.update(self.holders[pair] for pair in moved if pair in self.holders)
         return [self.rows[memory_id] for memory_id in sorted(ids) if memory_id in self.rows]
 
     def replace(self, row: Standing) -> None:

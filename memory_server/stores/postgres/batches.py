@@ -26,7 +26,7 @@ from memory_server.stores.postgres.records import (
 )
 from memory_server.stores.postgres.repetitions import record_values, repetitions
 from memory_server.stores.postgres.transactions import Transactions
-from memory_server.stores.requests import Request
+from memory_server.stores.requests import Request, moved_keys
 from memory_server.stores.standings import Standing
 from rpckit.failpoints import failpoint
 from soma_contract.tenant import Tenant
@@ -95,9 +95,23 @@ class Batches:
             )
         else:
             found = await connection.fetch(sql.query("lock_rows"), tenant.name, ids)
+        rows = {row[2]: row for row in found if row[2] is not None}
+        standings = [header_of(tuple(row)[2:]) for row in rows.values()]
+        if moved := moved_keys(requests, (row.memory for row in standings)) - set(keys):
+            holders = await connection.fetch(
+                sql.query("lock_named_rows"),
+                tenant.name,
+                [],
+                [namespace for namespace, _ in moved],
+                [key for _, key in moved],
+                [],
+            )
+            found += holders
+            new = [row for row in holders if row[2] is not None and row[2] not in rows]
+            standings += [header_of(tuple(row)[2:]) for row in new]
         # Each row was stamped after its lock was had, so the latest stamp is later than all writes seen.
         now = max(row[0] for row in found)
-        return now, found[0][1], [header_of(tuple(row)[2:]) for row in found if row[2] is not None]
+        return now, found[0][1], standings
 
     async def _completed(
         self,

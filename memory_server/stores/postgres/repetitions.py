@@ -13,7 +13,7 @@ from memory_server.stores.requests import Request
 from memory_server.stores.standings import Verdict
 from soma_contract.coordinate import coordinate_of
 from soma_contract.errors import RequestIdReusedError
-from soma_contract.memory import Forget, Memory, Remember, Written
+from soma_contract.memory import Memory, Remember, Written
 
 
 def repetitions(known: dict[str, asyncpg.Record]) -> Known:
@@ -65,6 +65,6 @@ def record_values(request: Request, verdict: Verdict) -> list[object]:
         memory.created_at if memory is not None else None,
         memory.updated_at if memory is not None else None,
         memory.expires_at if memory is not None else None,
-        None if memory is None or own or isinstance(command, Forget) else dump_memory(memory),
+        None if memory is None or own else dump_memory(memory),
         text_array(verdict.warnings),
     ]
