@@ -138,6 +138,8 @@ class TermStats:
     rows: int
     mean_length: float
     frequencies: NDArray[np.int64]
+    revision: int | None = None
+    """As of which of the tenant's revisions they and the rows beside them were read; None where that is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +208,8 @@ class RecallSource(Protocol):
     ) -> Overlay:
         """Search the rows that the index does not hold, or only took in within the last 10 s.
 
-        ``epoch`` is the index epoch of the collection about to be searched; call this before the
-        index search starts, so that no row falls between the two.
+        ``epoch`` is the index epoch of the collection that is searched meanwhile.  No row falls between the two
+        searches as long as this one reads at most a few seconds after the other began.
         """
         ...
 
@@ -237,10 +239,13 @@ class RecallSource(Protocol):
         terms: Sequence[str],
         profile: str,
         neighbours: bool,
+        details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
     ) -> tuple[list[PoolRow], TermStats]:
         """Re-read candidates and bring what scoring needs, in one round trip.
+
+        Without ``details`` the vectors need not bring more than the dense one: no sentences, no tokens.
 
         Only rows of this tenant that are live and match the filter come back, whatever the ids
         say.  With ``neighbours`` the direct session neighbours of the candidates come too.  The

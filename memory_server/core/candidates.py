@@ -80,7 +80,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class CandidateSearch:
-    """Searches the overlay, then the index, in that order, so that no row falls between the two."""
+    """Searches the overlay and the index, side by side.
+
+    A row that the index took in after its search began is still in the overlay, which keeps each for some seconds.
+    """
 
     journal: Journal
     source: RecallSource
@@ -91,8 +94,8 @@ class CandidateSearch:
 
     async def overlay(
         self, tenant: Tenant, filter: Filter, question: Question, collection: Collection, legs: Legs
-    ) -> Overlay | None:
-        """Read what the index does not hold; None when the truth did not answer."""
+    ) -> Overlay:
+        """Read what the index does not hold; a truth that does not answer is an error."""
         started = legs.now()
         try:
             return await self.source.overlay(

@@ -18,9 +18,10 @@ from memory_server.domain.presets import Weights
 from memory_server.ports import PoolRow, TermStats
 from soma_contract.text.actors import actor_match
 from soma_contract.text.dates import date_match
-from soma_contract.text.questions import asks_when, form_of
+from soma_contract.text.questions import Form, asks_when, form_of
 
 _TOKEN_WIDTH = 64
+_NO_FORM = Form(asks=False, first_person=False, tells_time=False)
 _NO_TOKENS = np.zeros((0, _TOKEN_WIDTH), np.int8)
 
 
@@ -44,7 +45,7 @@ def pooled(
             embedded[position] = True
     no_sentences = np.zeros((0, dimension), np.int8)
     memories = [row.memory for row in rows]
-    forms = [form_of(memory.text) for memory in memories]
+    forms = [form_of(memory.text) for memory in memories] if weights.form else [_NO_FORM] * count
     codes: dict[tuple[str, str], int] = {}
     sessions = np.array(
         [

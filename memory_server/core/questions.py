@@ -82,11 +82,20 @@ class Questions:
         )
 
     async def embedded(
-        self, tenant: Tenant, query: RecallQuery, question: Question, filter: Filter, deadline_s: float
+        self,
+        tenant: Tenant,
+        query: RecallQuery,
+        question: Question,
+        filter: Filter,
+        deadline_s: float,
+        *,
+        with_tokens: bool = True,
     ) -> Question:
         """Return the question with its vectors, or with the reason why there are none."""
         if query.embedding is not None:
             return replace(question, features=QueryFeatures(_unit(query.embedding.array), _NO_TOKENS))
+        if query.text_embedding is not None and not with_tokens:
+            return replace(question, features=QueryFeatures(_unit(query.text_embedding.array), _NO_TOKENS))
         names = known_actors(frozenset(await self._names(tenant, filter)))
         try:
             (vectors,) = await self.embedding.of_texts([names.cut(question.text)], urgent=True, deadline_s=deadline_s)

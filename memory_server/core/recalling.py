@@ -42,11 +42,16 @@ from soma_contract.tenant import Tenant
 from soma_contract.tokenizer import count_tokens
 
 POOL_PER_LEG = 50
+"""Candidates of each leg, and twice the limit where that is more."""
+FAST_POOL_PER_LEG = 20
 DEFAULT_DEADLINE_S = 30.0
 EMBEDDED_IN_RECALL = 16
 """At most so many memories are embedded inside a recall; what is made here the indexer finds in the cache."""
 _SEARCH_LEGS = (Leg.EXACT, Leg.DENSE, Leg.KEYWORD, Leg.OVERLAY, Leg.LATE_INTERACTION)
 _FRESH_S = 1.0
+_OVERLAP_S = 2.0
+"""The overlay keeps what the index took in within the last ten seconds; one that was read later than this leaves too
+little of them, and the index is searched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +115,38 @@ class Recalling:
         question = await self.questions.understood(tenant, query, filter)
         found = Candidates()
 
+        per_leg = FAST_POOL_PER_LEG if query.preset is Preset.FAST else POOL_PER_LEG
+
+        async def read() -> tuple[Overlay, float]:
+            overlay = await self.search.overlay(tenant, filter, question, collection, legs)
+            return overlay, self.clock.monotonic() - started
+
+        async def search(question: Question) -> None:
+            await self.search.search(
+                tenant,
+                filter,
+                question,
+                collection,
+                legs,
+                found,
+                wanted=wanted,
+                limit=max(per_leg, 2 * query.limit),
+                exact_filter=not reads_payload(filter),
+                deadline_s=budgets.index_s,
+            )
+
         with _first_error():
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self.search.overlay(tenant, filter, question, collection, legs))
-                embedding = group.create_task(
-                    self.questions.embedded(tenant, query, question, filter, budgets.embed_s)
-                    if wanted & {Leg.DENSE, Leg.LATE_INTERACTION} or query.embedding is not None
-                    else _as_is(question)
-                )
-        overlay, question = reading.result(), embedding.result()
-        await self.search.search(
-            tenant,
-            filter,
-            question,
-            collection,
-            legs,
-            found,
-            wanted=wanted,
-            limit=max(POOL_PER_LEG, query.limit),
-            exact_filter=not reads_payload(filter),
-            deadline_s=budgets.index_s,
-        )
-        if overlay is not None:
-            self._add_overlay(overlay, question, found, legs, started)
+                reading = group.create_task(read())
+                if wanted & {Leg.DENSE, Leg.LATE_INTERACTION} or query.embedding is not None:
+                    question = await self.questions.embedded(
+                        tenant, query, question, filter, budgets.embed_s, with_tokens=weights.late_interaction > 0
+                    )
+                await search(question)
+        overlay, read_after_s = reading.result()
+        if read_after_s > _OVERLAP_S:
+            await search(question)
+        self._add_overlay(overlay, question, found, legs, started)
         ranked = await self._ranked(tenant, query, filter, question, weights, found, legs, budgets)
         if not legs.any_ran and Leg.EXACT not in wanted:
             raise self._nothing_ran(legs)
@@ -166,7 +180,7 @@ class Recalling:
         budgets: RecallBudgets,
     ) -> _Ranked:
         """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
-        neighbours = weights.previous > 0 or weights.following > 0 or weights.session > 0
+        neighbours, details = weights.conversation, weights.details or query.explain
         started = legs.now()
         ids = found.ids
         rows, stats = await self.source.pool(
@@ -176,6 +190,7 @@ class Recalling:
             terms=question.terms,
             profile=self.embedding.profile.key,
             neighbours=neighbours,
+            details=details,
             exact=question.exact,
             exact_text=question.text,
         )
@@ -190,6 +205,7 @@ class Recalling:
                     terms=question.terms,
                     profile=self.embedding.profile.key,
                     neighbours=neighbours,
+                    details=details,
                     exact=question.exact,
                     exact_text=question.text,
                 )
@@ -213,6 +229,7 @@ class Recalling:
                     terms=question.terms,
                     profile=self.embedding.profile.key,
                     neighbours=False,
+                    details=details,
                 )
                 return [row for row in fresh if row.memory.memory_id != question.excluded]
 
@@ -222,7 +239,8 @@ class Recalling:
                 _, ranking = self._scored(tenant, rows, stats, question, weights, reached)
         if self.reranker is not None and self._wants_model(query):
             ranking = await self._judged(self.reranker, question, rows, ranking, legs, budgets.rank_s)
-        return _Ranked(rows, ranking, await self.journal.revision(tenant), reached)
+        revision = stats.revision if stats.revision is not None else await self.journal.revision(tenant)
+        return _Ranked(rows, ranking, revision, reached)
 
     def _wants_model(self, query: RecallQuery) -> bool:
         return Leg.RERANK in query.legs if query.legs else query.preset is not Preset.FAST
@@ -411,10 +429,6 @@ def names(target: Target | None, row: PoolRow, text: str) -> bool:
     if target.key:
         return memory.key == target.key and memory.namespace == target.namespace
     return memory.coordinate == target.coordinate and memory.namespace == target.namespace
-
-
-async def _as_is(question: Question) -> Question:
-    return question
 
 
 @contextmanager

@@ -50,13 +50,41 @@ class Weights:
     diversity: float = 0.0
 
     @property
+    def conversation(self) -> bool:
+        """Whether a member's place in its session counts."""
+        return max(self.previous, self.following, self.answer, self.session) > 0
+
+    @property
+    def details(self) -> bool:
+        """Whether vectors of sentences or tokens count."""
+        return self.sentence > 0 or self.late_interaction > 0
+
+    @property
+    def form(self) -> bool:
+        """Whether the form of a text counts: who asks, who speaks of himself, who tells a time."""
+        return max(self.answer, self.question, self.first_person, self.time) > 0
+
+    @property
     def options(self) -> float:
         """Sum of the bounded options' weights."""
         return self.recency + self.importance + self.confidence + self.density + self.graph + self.diversity
 
 
 BALANCED = Weights()
-FAST = Weights(keyword=0.4, late_interaction=0.0, sentence=0.0)
+FAST = Weights(
+    keyword=0.4,
+    sentence=0.0,
+    late_interaction=0.0,
+    reach=0.0,
+    previous=0.0,
+    following=0.0,
+    answer=0.0,
+    session=0.0,
+    question=0.0,
+    first_person=0.0,
+    time=0.0,
+)
+"""Both legs fused, actor and date: what needs nothing but the candidates themselves and their dense vectors."""
 PRECISE = Weights(keyword=0.5)
 RECENT = Weights(recency=1.0)
 EXPLORATORY = Weights(graph=0.5, diversity=MMR_DIVERSITY)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memory_server.domain.adjustments import adjustment, density, diversified
 from memory_server.domain.context_shares import at_positions, brevity, neighbour_positions, session_scores
 from memory_server.domain.fusion import minmax, weighted
-from memory_server.domain.late_interaction import best_rows, reaching, weighted_mean
+from memory_server.domain.late_interaction import ABSENT, best_rows, reaching, weighted_mean
 from memory_server.domain.pool import Pool, QueryFeatures
 from memory_server.domain.presets import Weights
 
@@ -58,7 +58,10 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
     late embedding is no verdict.
     """
     by_id = np.array(sorted(range(len(pool)), key=pool.ids.__getitem__), dtype=np.int64)
-    previous, following = neighbour_positions(pool.sessions, pool.sequences, by_id)
+    absent = np.full(len(pool), ABSENT, np.int64)
+    previous, following = absent, absent
+    if weights.conversation or weights.late_interaction * weights.reach > 0:
+        previous, following = neighbour_positions(pool.sessions, pool.sequences, by_id)
     cosines, dense = _dense(pool, query, weights)
     late = _late(pool, query, weights, previous, following)
     keyword = minmax(pool.keyword)
@@ -76,17 +79,19 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
         "dense": dense,
         "keyword": keyword,
         "actor": pool.actor_match,
-        "neighbour": weighted(
+        "exact": pool.exact.astype(np.float32),
+    }
+    if weights.conversation:
+        signals["neighbour"] = weighted(
             [
                 (weights.previous, at_positions(fused, previous)),
                 (weights.following, at_positions(fused, following)),
                 (weights.answer, _brevity(pool) * at_positions(fused * pool.is_question, previous)),
             ]
-        ),
-        "session": session_scores(fused, pool.sessions),
-        "question": pool.is_question.astype(np.float32),
-        "exact": pool.exact.astype(np.float32),
-    }
+        )
+        signals["session"] = session_scores(fused, pool.sessions)
+    if weights.question > 0:
+        signals["question"] = pool.is_question.astype(np.float32)
     if late is not None:
         signals["late_interaction"] = late
     for name, values in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -46,6 +46,8 @@ _DURABILITIES = {
     Durability.QUEUED: common.DURABILITY_QUEUED,
 }
 REQUEST_ID_BYTES = 128
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNSTATED = Provenance()
 
 MASKABLE = {
     "kind": "kind",
@@ -177,7 +179,7 @@ def memory_to_pb(memory: Memory, view: View = View.BASIC) -> pb.Memory:
     )
     if memory.coordinate is not None:
         wire.coordinate.values.extend(memory.coordinate)
-    if memory.provenance != Provenance():
+    if memory.provenance != _UNSTATED:
         wire.provenance.author = memory.provenance.author
         wire.provenance.source = memory.provenance.source
         if memory.provenance.confidence is not None:
@@ -196,9 +198,9 @@ def timestamp(at: datetime | None) -> Timestamp | None:
     """Write a time."""
     if at is None:
         return None
-    wire = Timestamp()
-    wire.FromDatetime(at)
-    return wire
+    since = at - _EPOCH
+    # FromDatetime() costs three times as much, and a hit holds several times.
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def target_from_pb(wire: common.MemoryTarget, present: bool, checks: Checks, path: str) -> Target:

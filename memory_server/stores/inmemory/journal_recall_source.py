@@ -93,6 +93,7 @@ class InMemoryRecallSource:
         terms: Sequence[str],
         profile: str,
         neighbours: bool,
+        details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
     ) -> tuple[list[PoolRow], TermStats]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -120,6 +121,7 @@ def keyword_prefix(text: str) -> str:
     return text if len(packed) <= KEYWORD_BYTES else packed[:KEYWORD_BYTES].decode("utf-8", "ignore")
 
 
+@cache
 def fingerprint(analysis: Analysis, dimension: int) -> str:
     """Return eight hex digits over everything that makes a collection unusable when it changes."""
     parts = (_LAYOUT, dimension, analysis.k1, analysis.b, analysis.parameters())

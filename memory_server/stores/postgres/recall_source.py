@@ -109,6 +109,7 @@ class PostgresRecallSource:
         terms: Sequence[str],
         profile: str,
         neighbours: bool,
+        details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
     ) -> tuple[list[PoolRow], TermStats]:
@@ -117,6 +118,7 @@ class PostgresRecallSource:
         parameters = Parameters([tenant.name])
         parts = {
             "columns": columns("m"),
+            "details": sql.query("part_details" if details else "part_no_details"),
             "ids": _candidates(ids, exact, exact_text, parameters),
             "live": LIVE,
             "profile": parameters.add(profile, "text"),
@@ -149,9 +151,9 @@ def _term_stats(rows: Sequence[asyncpg.Record], terms: int) -> TermStats:
     row = next((row for row in rows if row["corpus_memories"] is not None), None)
     if row is None:
         return TermStats(0, 0.0, np.zeros(terms, np.int64))
-    memories = row["corpus_memories"]
+    memories, revision = row["corpus_memories"], row["revision"] or 0
     frequencies = bigints_of(row["corpus_frequencies"]) if terms else np.zeros(0, np.int64)
-    return TermStats(memories, row["corpus_length"] / memories if memories else 0.0, frequencies)
+    return TermStats(memories, row["corpus_length"] / memories if memories else 0.0, frequencies, revision)
 
 
 def _candidates(ids: Sequence[str], exact: Target | None, exact_text: str, parameters: Parameters) -> str:

@@ -93,7 +93,9 @@ class Transactions:
 
     async def _acquire(self, budget_s: float) -> asyncpg.Connection:
         try:
-            return await self.pool.acquire(timeout=budget_s)
+            # Not the pool's own timeout, which makes a task of every wait.
+            async with asyncio.timeout(budget_s):
+                return await self.pool.acquire()
         except TimeoutError as error:
             # Waiting for a connection all that time says that the store is stuck, not that the caller hurried.
             raise ComponentUnavailableError(component=COMPONENT) from error

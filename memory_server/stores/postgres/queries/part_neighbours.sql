@@ -1,7 +1,7 @@
 
 UNION ALL
 SELECT {columns}, m.length, array_send(m.term_keys), array_send(m.term_counts),
-       v.dense, v.sentences, v.tokens, v.token_ids, true, NULL, NULL, NULL
+       v.dense, {details}, true, NULL, NULL, NULL, NULL
 FROM (SELECT n.memory_id FROM near n EXCEPT SELECT f.memory_id FROM found f) AS named
 CROSS JOIN LATERAL (
     SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0

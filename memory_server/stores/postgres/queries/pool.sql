@@ -8,7 +8,7 @@ WITH found AS MATERIALIZED (
     ) AS m
     WHERE {live} AND {filter}
 ){near}
-SELECT f.*, v.dense, v.sentences, v.tokens, v.token_ids, false AS neighbour,
+SELECT f.*, v.dense, {details}, false AS neighbour,
        (SELECT COALESCE(sum(s.memories), 0)::bigint FROM corpus_stats s
         WHERE s.tenant = $1 AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))) AS corpus_memories,
        (SELECT COALESCE(sum(s.length), 0)::bigint FROM corpus_stats s
@@ -16,7 +16,8 @@ SELECT f.*, v.dense, v.sentences, v.tokens, v.token_ids, false AS neighbour,
        (SELECT array_send(array_agg(COALESCE((
             SELECT sum(s.frequency) FROM term_stats s
             WHERE s.tenant = $1 AND s.term_key = q.key AND ({namespaces} IS NULL OR s.namespace = ANY ({namespaces}))
-        ), 0)::bigint ORDER BY q.place)) FROM unnest({keys}) WITH ORDINALITY AS q (key, place)) AS corpus_frequencies
+        ), 0)::bigint ORDER BY q.place)) FROM unnest({keys}) WITH ORDINALITY AS q (key, place)) AS corpus_frequencies,
+       (SELECT r.revision FROM tenant_revisions r WHERE r.tenant = $1) AS revision
 FROM found f
 LEFT JOIN LATERAL (
     SELECT * FROM memory_vectors e

@@ -1,0 +1,1 @@
+v.sentences, v.tokens, v.token_ids

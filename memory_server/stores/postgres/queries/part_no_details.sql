@@ -1,0 +1,1 @@
+''::bytea AS sentences, ''::bytea AS tokens, ''::bytea AS token_ids
