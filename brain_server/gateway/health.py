@@ -11,7 +11,7 @@ from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.wire import MemoryWire
 
 SERVICE = "soma.memory.v1.MemoryService"
-ASK_S = 1.5
+ASK_S = 0.9
 SILENT_PROBES = 3
 """So many probes in a row without an answer open the breaker; a refused connection does at once."""
 

@@ -22,6 +22,10 @@ from soma_contract.errors import (
 from soma_contract.tenant import Caller
 
 ASK_S = 2.0
+KNOWN_S = 0.35
+"""How long a caller waits for the memory server whose last verdict would do."""
+PAUSE_S = 1.0
+"""For so long nobody with a usable verdict asks again, once somebody waited in vain."""
 CAPACITY = 10_000
 
 
@@ -42,6 +46,7 @@ class BrainIdentity:
         self._outage_s = outage_s
         self._kept: OrderedDict[bytes, KeptVerdict] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+        self._away_until = float("-inf")
 
     async def load(self) -> None:
         """Read what was kept before a restart."""
@@ -58,14 +63,19 @@ class BrainIdentity:
         # A clock that was set back must not keep a verdict fresh for longer.
         if kept is not None and 0 <= now - kept.judged_at < self._fresh_s:
             return kept.caller
+        usable = kept is not None and 0 <= now - kept.judged_at < self._outage_s
+        if kept is not None and usable and self._clock.monotonic() < self._away_until:
+            return kept.caller
         try:
-            return await self._asked(credential, token, patient=kept is None)
+            async with asyncio.timeout(KNOWN_S if usable else None):
+                return await self._asked(credential, token, patient=kept is None)
         except (CredentialsInvalidError, CredentialsExpiredError):
             self._kept.pop(credential, None)
             self._verdicts.drop(credential)
             raise
-        except SomaError:
-            if kept is None or not 0 <= now - kept.judged_at < self._outage_s:
+        except (SomaError, TimeoutError):
+            self._away_until = self._clock.monotonic() + PAUSE_S
+            if kept is None or not usable:
                 raise ComponentUnavailableError(
                     "who you are cannot be checked now: the memory server does not answer; try again",
                     component="memory",

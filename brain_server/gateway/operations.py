@@ -19,7 +19,8 @@ from soma.admin.v1.operator_service_pb2_grpc import OperatorServiceStub
 from soma_contract.convert.operations import ComponentState
 from soma_contract.tenant import Tenant
 
-ASK_S = 1.8
+ASK_S = 1.6
+"""Longer than the memory server takes for a component that hangs, and little enough to answer within 2 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,7 +61,10 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         return who_am_i_to_pb(current_caller(), call.tenant, call.persona, call.session)
 
     async def GetComponents(self, request: pb.GetComponentsRequest, context: Any) -> pb.GetComponentsResponse:
-        reports = await self._on.health.refresh()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._on.health.refresh())
+            behind = await self._on.memory.components()
+        reports = asking.result()
         own = [
             ComponentState(
                 report.name,
@@ -72,7 +76,6 @@ class OperatorServicer(rpc.OperatorServiceServicer):
             )
             for report in reports
         ]
-        behind = await self._on.memory.components()
         return components_to_pb(
             component for component in (*own, *behind) if not request.names or component.name in request.names
         )

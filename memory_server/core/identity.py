@@ -7,12 +7,12 @@ import hmac
 import json
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from memory_server.core.answers import Answers, Patience
 from memory_server.ports import Clock, KeyRecord, Registry, TenantRecord
 from soma_contract.errors import (
     CredentialsExpiredError,
@@ -40,6 +40,14 @@ class NewKey:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Who a bearer is, and until when."""
+
+    caller: Caller
+    ends_at: datetime | None = None
+
+
 class Tokens(Protocol):
     """Tokens of an identity provider."""
 
@@ -52,41 +60,46 @@ class Tokens(Protocol):
 class Identity:
     """Judges credentials and keeps tenants and keys.
 
-    Verdicts are kept for ``fresh_s`` seconds, so a revoked key may answer that much longer.
+    Verdicts are used unasked for ``patience.fresh_s`` seconds, so a revoked key may answer that much longer; while the
+    registry is away, what it said last goes on to hold.
     """
 
     registry: Registry
     clock: Clock
     tokens: Tokens | None = None
-    fresh_s: float = 5.0
-    capacity: int = 10_000
-    _verdicts: OrderedDict[bytes, tuple[float, Caller]] = field(default_factory=OrderedDict)
-    _admitted: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    patience: Patience = field(default_factory=Patience)
+    _verdicts: Answers[bytes, _Verdict] = field(init=False)
+    _admitted: Answers[str, None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._verdicts = Answers(self.clock, self.patience)
+        self._admitted = Answers(self.clock, self.patience)
+
+    @property
+    def fresh_s(self) -> float:
+        """How long a verdict is used unasked."""
+        return self.patience.fresh_s
 
     async def authenticate(self, token: str) -> Caller:
         """Return who the bearer of a token is.
 
         Raises CredentialsInvalidError or CredentialsExpiredError, with nothing that tells whether
-        the key id exists.
+        the key id exists; ComponentUnavailableError for an unknown one while the registry is away.
         """
-        digest = secret_hash(token)
-        kept = self._verdicts.get(digest)
-        if kept is not None and self.clock.monotonic() - kept[0] < self.fresh_s:
-            self._verdicts.move_to_end(digest)
-            return kept[1]
-        caller = await self._judge(token)
-        self._verdicts[digest] = (self.clock.monotonic(), caller)
-        while len(self._verdicts) > self.capacity:
-            self._verdicts.popitem(last=False)
-        return caller
+        verdict, stands_in = await self._verdicts.get(secret_hash(token), lambda: self._judge(token))
+        if verdict.ends_at is not None and verdict.ends_at <= self.clock.now():
+            raise CredentialsExpiredError
+        if stands_in and self.tokens is not None and _KEY.fullmatch(token) is None:
+            self.tokens.judge(token)  # whose end is written on it
+        return verdict.caller
 
-    async def _judge(self, token: str) -> Caller:
+    async def _judge(self, token: str) -> _Verdict:
         match = _KEY.fullmatch(token)
         if match is None:
             if self.tokens is None or token.count(".") != 2:
                 raise CredentialsInvalidError
             caller = self.tokens.judge(token)
-            return replace(caller, suspended=await self._suspended(caller.tenants))
+            return _Verdict(replace(caller, suspended=await self._suspended(caller.tenants)))
         record = await self.registry.get_key(match[1])
         # Compare in any case, so that an unknown id takes as long as a wrong secret.
         expected = record.secret_hash if record else b"\0" * 32
@@ -96,7 +109,7 @@ class Identity:
             raise CredentialsInvalidError
         if record.expires_at is not None and record.expires_at <= self.clock.now():
             raise CredentialsExpiredError
-        return await self._caller(record)
+        return _Verdict(await self._caller(record), record.expires_at)
 
     async def _caller(self, record: KeyRecord) -> Caller:
         tenants = frozenset(name for name in record.tenants if name != ANY_TENANT)
@@ -121,17 +134,15 @@ class Identity:
 
         Raises TenantForbiddenError for one that does not exist, TenantSuspendedError.
         """
-        kept = self._admitted.get(name)
-        if kept is not None and self.clock.monotonic() - kept < self.fresh_s:
-            return
-        tenant = await self.registry.get_tenant(name)
-        if tenant is None:
-            raise TenantForbiddenError
-        if tenant.state == SUSPENDED:
-            raise TenantSuspendedError
-        self._admitted[name] = self.clock.monotonic()
-        while len(self._admitted) > self.capacity:
-            self._admitted.popitem(last=False)
+
+        async def ask() -> None:
+            tenant = await self.registry.get_tenant(name)
+            if tenant is None:
+                raise TenantForbiddenError
+            if tenant.state == SUSPENDED:
+                raise TenantSuspendedError
+
+        await self._admitted.get(name, ask)
 
     async def create_tenant(self, name: str, display_name: str = "", *, dedicated: bool = False) -> TenantRecord:
         """Create a tenant.  Raises FieldViolationError for a bad name, TenantExistsError for a taken one."""
@@ -185,9 +196,7 @@ class Identity:
         record = await self.registry.revoke_key(key_id)
         if record is None:
             raise KeyNotFoundError(key_id=key_id)
-        for digest, (_, caller) in list(self._verdicts.items()):
-            if caller.credential_id == key_id:
-                del self._verdicts[digest]
+        self._verdicts.forget(lambda verdict: verdict.caller.credential_id == key_id)
         return record
 
     async def bootstrap(self, entries: str) -> None:
@@ -207,6 +216,8 @@ class Identity:
                     secret_hash=secret_hash(entry["key"]),
                 )
             )
+            # Known from now on, also if the registry goes away before the key is first used.
+            await self.authenticate(entry["key"])
 
     async def _ensure_tenants(self, names: Iterable[str]) -> None:
         for name in names:

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as rpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 WAIT_S = 30.0
 
 
@@ -41,7 +41,13 @@ class Collector:
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
-        rpc.add_TraceServiceServicer_to_server(_Servicer(self), self._server)
+        export = grpc.unary_unary_rpc_method_handler(
+            self._export,
+            request_deserializer=pb.ExportTraceServiceRequest.FromString,
+            response_serializer=pb.ExportTraceServiceResponse.SerializeToString,
+        )
+        handler = grpc.method_handlers_generic_handler(SERVICE, {"Export": export})
+        self._server.add_generic_rpc_handlers((handler,))
         self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
@@ -49,11 +55,11 @@ class Collector:
     async def __aexit__(self, *exc: object) -> None:
         await self._server.stop(None)
 
-    async def take(self, request: pb.ExportTraceServiceRequest) -> None:
-        """Keep what was exported."""
+    async def _export(self, request: Any, context: Any) -> Any:
         async with self._arrived:
             self.spans += _read(request)
             self._arrived.notify_all()
+        return pb.ExportTraceServiceResponse()
 
     async def until(self, enough: Callable[[Sequence[Seen]], bool], trace_id: str = "") -> list[Seen]:
         """The spans of a trace, or all, as soon as there are enough of them; TimeoutError after 30 s."""
@@ -61,15 +67,6 @@ class Collector:
             while not enough(found := [span for span in self.spans if trace_id in ("", span.trace_id)]):
                 await self._arrived.wait()
         return found
-
-
-class _Servicer(rpc.TraceServiceServicer):  # type: ignore[misc]
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-
-    async def Export(self, request: pb.ExportTraceServiceRequest, context: Any) -> pb.ExportTraceServiceResponse:
-        await self._collector.take(request)
-        return pb.ExportTraceServiceResponse()
 
 
 def _read(request: pb.ExportTraceServiceRequest) -> Iterator[Seen]:
