@@ -170,5 +170,5 @@ async def test_requests_are_kept_in_daily_partitions_that_go_whole(database: Dat
 @pytest.mark.parametrize("name", [name for name, _ in sql.migrations()])
 def test_a_migration_says_what_it_is_for_and_who_may_go_on(name: str) -> None:
     text = dict(sql.migrations())[name]
-    assert re.match(r"-- [A-Z].*\.\n(-- .*\n)*-- oldest server: \d+\n", text)
+    assert re.match(r"-- [A-Z].*\n(-- .*\n)*-- oldest server: \d+\n", text)
     assert name.split("_")[1] in ("pre", "post")
