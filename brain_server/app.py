@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from brain_server.core.assembling import Assembling
+from brain_server.core.batching import Batching
 from brain_server.core.degradation import Degradation
 from brain_server.core.linking import Linking
 from brain_server.core.observing import Closing, Observing
@@ -25,6 +26,7 @@ from brain_server.core.remembering import Remembering
 from brain_server.core.vectors import TextVectors
 from brain_server.core.working_memory import WorkingMemory
 from brain_server.domain.salience import WorkingRules
+from brain_server.gateway.batches import BatchGateway
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.commands import encoded
 from brain_server.gateway.delivery import Delivery
@@ -36,6 +38,7 @@ from brain_server.gateway.memory import MemoryGateway
 from brain_server.gateway.metrics import BrainMetrics
 from brain_server.gateway.operations import BreakerOperations, DeliveryOperations, MemoryServerOperations
 from brain_server.gateway.outbox import Outbox
+from brain_server.gateway.passthrough import Passthrough
 from brain_server.gateway.pending import OutboxWrites
 from brain_server.gateway.sending import MemorySender
 from brain_server.gateway.sessions import MirroredSessions
@@ -43,6 +46,7 @@ from brain_server.gateway.tracing import TracedSender
 from brain_server.gateway.wire import MemoryWire
 from brain_server.ops import leg_metrics, ops_port
 from brain_server.ports import Sender, SystemClock
+from brain_server.servicers.batch import BatchServicer
 from brain_server.servicers.context import ContextServicer
 from brain_server.servicers.graph import GraphServicer
 from brain_server.servicers.memory import MemoryServicer
@@ -81,6 +85,8 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "soma.graph.v1.GraphService": ("outbox",),
     "soma.memory.v1.WorkingMemoryService": ("outbox",),
     "soma.memory.v1.ContextService": ("outbox",),
+    "soma.batch.v1.BatchService": (),
+    "soma.memory.v1.WatchService": (),
     "soma.admin.v1.OperatorService": (),
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
@@ -281,6 +287,9 @@ def _serve_memories(server: grpc.aio.Server, parts: _Parts, cases: _Cases, drain
         cases.default_rules,
     )
     working_memory_service_pb2_grpc.add_WorkingMemoryServiceServicer_to_server(working, server)
+    pending = OutboxWrites(parts.delivery.outbox, parts.delivery)
+    batching = Batching(pending, BatchGateway(parts.wire))
+    BatchServicer(batching, cases.recalling, Passthrough(parts.wire, drain.started), drain).add_to(server)
 
 
 def _health(parts: _Parts) -> Health:

@@ -32,6 +32,8 @@ from soma_contract.tenant import Tenant
 REFUSED_IN_ACK = 100
 CHECK_EVERY_S = 5.0
 """An idle stream looks so often whether it still holds its job."""
+_QUIET_S = 0.05
+_QUIET_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class ImportStream:
         self._lag = 0
         self._looked_at = float("-inf")
         self._received = 0
+        self._frames = 0
 
     def lose(self) -> None:
         """Another stream of this process has taken the job over."""
@@ -203,8 +206,24 @@ class ImportStream:
             reader = group.create_task(self._read(frames))
             try:
                 await self._commit_all(job, lease)
+            except SomaError:
+                await self._quieten(reader)
+                raise
             finally:
                 reader.cancel()
+
+    async def _quieten(self, reader: asyncio.Task[None]) -> None:
+        """Let what the client has under way arrive before an error ends the stream.
+
+        A client whose write fails because the stream ended may be told of the failed write instead of why it ended.
+        Without new credit it soon stops by itself.
+        """
+        seen = -1
+        for _ in range(_QUIET_TRIES):
+            if reader.done() or seen == self._frames:
+                return
+            seen = self._frames
+            await asyncio.wait({reader}, timeout=_QUIET_S)
 
     # --- taking in
 
@@ -212,6 +231,7 @@ class ImportStream:
         """Prepare what arrives; never raises, so that what came before an error is committed first."""
         try:
             async for frame in frames:
+                self._frames += 1
                 if isinstance(frame, Chunk):
                     self._arrived.put_nowait(await self._chunk(frame))
                 elif isinstance(frame, Finish):
@@ -220,6 +240,8 @@ class ImportStream:
                     raise FieldViolationError.at("frame", "a stream opens one job")
         except SomaError as error:
             self._arrived.put_nowait(_Arrived(error=error))
+            async for _ in frames:
+                self._frames += 1
         else:
             self._arrived.put_nowait(_Arrived(ended=True))
 

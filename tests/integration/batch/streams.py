@@ -86,6 +86,7 @@ class Stream:
             with suppress(grpc.aio.AioRpcError):
                 while await self.call.read() is not grpc.aio.EOF:
                     pass
+            self.half_close()
             return await self.call.code(), await self.call.details() or ""
 
 
@@ -99,6 +100,7 @@ async def opened(caller: Caller, import_id: str) -> AsyncIterator[tuple[Stream, 
         assert frame.HasField("opened"), frame
         yield stream, frame.opened
     finally:
+        stream.half_close()
         stream.call.cancel()
 
 

@@ -21,7 +21,7 @@ from tests.support.stack import Office
 pytestmark = pytest.mark.stores
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["memory"])
+@pytest_asyncio.fixture(loop_scope="session", params=["memory", "brain"])
 async def caller(office: Office, request: pytest.FixtureRequest) -> Caller:
     """An agent's calls through one server, then through the other."""
     through = str(request.param)

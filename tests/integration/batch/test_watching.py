@@ -28,7 +28,7 @@ pytestmark = pytest.mark.stores
 PATIENCE_S = 20.0
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["memory"])
+@pytest_asyncio.fixture(loop_scope="session", params=["memory", "brain"])
 async def caller(office: Office, request: pytest.FixtureRequest) -> Caller:
     """An agent's calls through one server, then through the other."""
     through = str(request.param)
