@@ -57,6 +57,7 @@ from memory_server.stores.postgres.exports import PostgresExports
 from memory_server.stores.postgres.graph_store import open_graph_store
 from memory_server.stores.postgres.imports import PostgresImports
 from memory_server.stores.postgres.index_builds import PostgresIndexBuilds
+from memory_server.stores.postgres.housekeeping import PostgresHousekeeping
 from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
@@ -323,7 +324,8 @@ async def _wire(
     recalling = recalling_with(embedding, [recalling_with(other) for other in others])
     index_jobs = _index_jobs(settings, stores, queue, [embedding, *others], indexing, recalling)
     if settings.indexer:
-        await stack.enter_async_context(_running(indexing.run(), index_jobs.run()))
+        housekeeping = PostgresHousekeeping(pools, journal)
+        await stack.enter_async_context(_running(indexing.run(), index_jobs.run(), housekeeping.run()))
     cases = _Cases(
         identity=identity,
         writing=Writing(journal, profile.dimension, profile.name, written, linking.refer),
