@@ -55,9 +55,9 @@ from memory_server.stores.postgres.changes import PostgresChanges
 from memory_server.stores.postgres.errors import translated
 from memory_server.stores.postgres.exports import PostgresExports
 from memory_server.stores.postgres.graph_store import open_graph_store
+from memory_server.stores.postgres.housekeeping import PostgresHousekeeping
 from memory_server.stores.postgres.imports import PostgresImports
 from memory_server.stores.postgres.index_builds import PostgresIndexBuilds
-from memory_server.stores.postgres.housekeeping import PostgresHousekeeping
 from memory_server.stores.postgres.index_jobs import PostgresIndexTasks
 from memory_server.stores.postgres.index_queue import PostgresIndexQueue
 from memory_server.stores.postgres.journal import open_journal
