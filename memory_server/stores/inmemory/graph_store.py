@@ -139,8 +139,7 @@ class InMemoryGraphStore:
 
     async def links(self, tenant: Tenant, keys: Sequence[LinkKey]) -> list[Link | None]:
         """Read links in the order of the keys."""
-        now = self.truth.clock.now()
-        found = {one.link.key: _faded(one.link, now) for one in self._standing(tenant)}
+        found = {link.key: link for link in self._seen(tenant, Reach(), self.truth.clock.now())}
         return [found.get(key) for key in keys]
 
     async def page(

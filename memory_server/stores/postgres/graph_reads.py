@@ -23,7 +23,11 @@ _WAYS = {
     Direction.INCOMING: (("target_id", "source_id", "false"),),
     Direction.BOTH: (("source_id", "target_id", "true"), ("target_id", "source_id", "false")),
 }
-_STARTS = "WHERE (SELECT true FROM memory_items m WHERE m.tenant = $1 AND m.memory_id = u.id AND {live})"
+_EXPIRED = (
+    "SELECT m.memory_id FROM memory_items m"
+    " WHERE m.tenant = $1 AND m.expires_at <= statement_timestamp() AND m.expires_at IS NOT NULL AND NOT m.deleted"
+)
+"""Of the ends of links, forgotten ones have none and these are few: a set that is made once a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class GraphReads:
         """Read links in the order of the keys."""
         if not keys:
             return []
-        query = sql.filled("read_links", strength=STRENGTH)
+        query = sql.filled("read_links", strength=STRENGTH, valid=VALID, live=LIVE)
         async with self.transactions.tenant(tenant) as connection:
             rows = await connection.fetch(
                 query,
@@ -178,15 +182,18 @@ class GraphReads:
 @cache
 def _expansion(direction: Direction, *, whole: bool) -> str:
     columns = ", l.metadata, l.valid_from, l.valid_until, l.version, l.created_at, l.updated_at" if whole else ""
+    # Links that leave at once are checked as strictly as those that are read again by their keys.
+    strict = f"EXISTS (SELECT FROM memory_items m WHERE m.tenant = $1 AND m.memory_id = l.{{far}} AND {LIVE})"
+    lives = strict if whole else f"(l.{{far}} NOT IN ({_EXPIRED})) IS TRUE"
     walks = " UNION ALL ".join(
         sql.filled(
             "part_walk",
             near=near,
-            far=far,
             outgoing=outgoing,
             strength=STRENGTH,
             valid=VALID,
-            live=LIVE,
+            lives=lives,
+            far=far,
             columns=columns,
         )
         for near, far, outgoing in _WAYS[direction]
@@ -194,7 +201,7 @@ def _expansion(direction: Direction, *, whole: bool) -> str:
     return sql.filled(
         "expand_links",
         walks=walks,
-        starts=_STARTS.replace("{live}", LIVE),
+        starts=f"WHERE (u.id NOT IN ({_EXPIRED})) IS TRUE",
         columns=columns.replace("l.", "w."),
         found=columns.replace("l.", "s."),
     )

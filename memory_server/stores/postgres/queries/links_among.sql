@@ -8,6 +8,7 @@ CROSS JOIN LATERAL (
     FROM links l
     WHERE l.tenant = $1 AND l.source_id = f.id AND ($3::text[] IS NULL OR l.relation = ANY ($3::text[]))
       AND l.strength >= $4 AND {valid} AND (l.target_id IN (SELECT t.id FROM unnest($2::uuid[]) AS t (id))) IS TRUE
+    OFFSET 0
 ) AS l
 WHERE l.strength >= $4
 LIMIT $5;

@@ -14,15 +14,14 @@ WITH stored AS (
         made_by = excluded.made_by, origin_at = excluded.origin_at, origin_brain = excluded.origin_brain
     RETURNING 1
 ), removed AS (
-    DELETE FROM links l USING (
-        SELECT d.source_id, d.relation, d.target_id
-        FROM unnest($17::uuid[], $18::text[], $19::uuid[]) AS k (source_id, relation, target_id)
-        JOIN links d ON d.tenant = $1 AND d.source_id = k.source_id AND d.relation = k.relation
-                    AND d.target_id = k.target_id
-        -- Somebody else who holds a link can only be removing it.
-        FOR UPDATE OF d SKIP LOCKED
-    ) AS g
-    WHERE l.tenant = $1 AND l.source_id = g.source_id AND l.relation = g.relation AND l.target_id = g.target_id
+    -- By the primary key and in its order, which is the same for everybody who removes.
+    DELETE FROM links l
+    WHERE l.tenant = $1 AND l.source_id = ANY ($17::uuid[]) AND l.relation = ANY ($18::text[])
+      AND l.target_id = ANY ($19::uuid[])
+      AND (l.source_id, l.relation, l.target_id) IN (
+          SELECT k.source_id, k.relation, k.target_id
+          FROM unnest($17::uuid[], $18::text[], $19::uuid[]) AS k (source_id, relation, target_id)
+      )
     RETURNING 1
 ), bumped AS (
     INSERT INTO tenant_revisions AS t (tenant, revision)
