@@ -344,7 +344,10 @@ class IndexQueue(Protocol):
         ...
 
     async def new_epoch(self, collection: Collection) -> Collection:
-        """Declare a collection lost: its rows count as un-indexed and are queued again."""
+        """Declare a collection lost: its rows count as un-indexed and are queued again.
+
+        Raises CollectionLostError when another collection has taken its place.
+        """
         ...
 
 

@@ -209,8 +209,12 @@ class Indexing:
         return {}
 
     async def restored(self, collection: Collection) -> None:
-        """Make a lost collection anew, empty, in a new epoch: its rows count as un-indexed from now on."""
-        if await self.index.ensure(collection):
+        """Make a lost collection anew, empty, in a new epoch: its rows count as un-indexed from now on.
+
+        One whose place another has taken is left alone.
+        """
+        active = [(one.name, one.epoch) for one in await self.queue.collections()]
+        if (collection.name, collection.epoch) in active and await self.index.ensure(collection):
             await self.queue.new_epoch(collection)
             self.hint()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from memory_server.ports import Collection, IndexJob, IndexLag, StoredVectors
+from memory_server.ports import Collection, CollectionLostError, IndexJob, IndexLag, StoredVectors
 from memory_server.stores.inmemory.journal_state import InMemoryTruth, Job, TenantRows
 from soma_contract.errors import EmbeddingProfileMismatchError
 from soma_contract.tenant import Tenant, admin_tenant
@@ -153,7 +153,9 @@ class InMemoryIndexQueue:
 
     async def new_epoch(self, collection: Collection) -> Collection:
         """Declare a collection lost: its rows count as un-indexed and are queued again."""
-        current = self.truth.collections[collection.name]
+        current = self.truth.collections.get(collection.name)
+        if current is None:
+            raise CollectionLostError(collection.name)
         if current.epoch != collection.epoch:
             return current
         self.truth.epochs += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from memory_server.ports import Collection
+from memory_server.ports import Collection, CollectionLostError
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.transactions import Transactions
 from soma_contract.errors import EmbeddingProfileMismatchError
@@ -78,6 +78,9 @@ class Collections:
             if row is None:
                 # A statement of its own: it has to see what the other's transaction wrote while this one waited.
                 row = await connection.fetchrow(sql.query("get_collection"), collection.name)
+        if row is None:
+            # Another collection has taken its place: there is nothing to declare.
+            raise CollectionLostError(collection.name)
         return _collection(row)
 
     async def requeue(self) -> int:
