@@ -87,8 +87,9 @@ class ObserveStream:
             outcomes = await self._observing.take(self._tenant, session_id, last, batch)
             for outcome in outcomes:
                 news, promoted[:] = [*promoted], []
-                await self._write(outcome_to_pb(outcome, news))
+                # Before the write: whoever reads the answer may send the next one before we are back.
                 self._unanswered -= 1
+                await self._write(outcome_to_pb(outcome, news))
                 last = max(last, outcome.message.sequence)
             batch = batch[len(outcomes) :]
         return last
