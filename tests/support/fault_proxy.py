@@ -113,6 +113,14 @@ class FaultProxy:
         """Return as soon as no client is connected."""
         await self._idle.wait()
 
+    def lead_to(self, url: str) -> str:
+        """Forward to the store of a URL from now on, which may not be known earlier; the URL through the proxy."""
+        parts = urlsplit(url)
+        if not parts.hostname or not parts.port:
+            raise ValueError(f"no host and port in {url!r}")
+        self._upstream = parts.hostname, parts.port
+        return self.url(url)
+
     def url(self, url: str) -> str:
         """The same URL, through the proxy."""
         parts = urlsplit(url)
