@@ -13,6 +13,7 @@ from soma.memory.v1 import watch_service_pb2, watch_service_pb2_grpc
 from soma_client.answers import Outcome, read_remembered
 from soma_client.bound import Bound
 from soma_client.calling import Calls
+from soma_client.importing import CHUNK_RECORDS, ImportFeed, OnAck, Records
 from soma_client.iterating import each
 from soma_client.naming import filter_in
 from soma_client.reading import asked_for
@@ -107,6 +108,16 @@ class BatchCalls(Bound):
             request_id=request_id,
         )
         return (await self._calls.unary(self._batch.CreateImport, request, None, request_id)).job
+
+    async def import_records(
+        self, import_id: str, records: Records, *, chunk_records: int = CHUNK_RECORDS, on_ack: OnAck | None = None
+    ) -> pb.ImportJob:
+        """Send all records of a job from its first one on, and finish it; returns the finished job.
+
+        Survives broken connections and servers that restart. What the job has dealt with already is passed over, so
+        a process that died is followed by one that calls this with the same records.
+        """
+        return await ImportFeed(self._calls, import_id, records, chunk_records=chunk_records, on_ack=on_ack).run()
 
     async def get_import(self, import_id: str) -> pb.ImportJob:
         """Read an import job."""
