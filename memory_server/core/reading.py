@@ -12,7 +12,8 @@ from datetime import datetime
 
 from memory_server.ports import Cache, Journal, Listing, MemoryPage
 from soma_contract.errors import MemoryNotFoundError, PageTokenInvalidError, SomaError, UnavailableError
-from soma_contract.memory import Memory, Target
+from soma_contract.memory import Memory, Target, View
+from soma_contract.recall import Hit
 from soma_contract.tenant import Tenant
 
 
@@ -30,10 +31,11 @@ class Reading:
         *,
         as_of: datetime | None = None,
         allow_degraded: bool = False,
+        view: View = View.BASIC,
     ) -> tuple[Memory, bool]:
         """Return a memory and whether it came from the cache.  Raises MemoryNotFoundError."""
         try:
-            (memory,) = await self.journal.get(tenant, [target], as_of=as_of)
+            (memory,) = await self.journal.get(tenant, [target], as_of=as_of, view=view)
         except UnavailableError:
             if not allow_degraded or as_of is not None:
                 raise
@@ -45,9 +47,11 @@ class Reading:
             raise not_found(target)
         return memory, False
 
-    async def get_many(self, tenant: Tenant, targets: Sequence[Target]) -> list[Memory | None]:
+    async def get_many(
+        self, tenant: Tenant, targets: Sequence[Target], *, view: View = View.BASIC
+    ) -> list[Memory | None]:
         """Return memories in the order of the targets, None for the missing."""
-        return await self.journal.get(tenant, targets)
+        return await self.journal.get(tenant, targets, view=view)
 
     async def list_memories(self, tenant: Tenant, listing: Listing, page_token: str) -> tuple[MemoryPage, str]:
         """Return a page and the token of the next one; a page that outgrows an answer is cut short.
@@ -67,6 +71,18 @@ class Reading:
         if not versions and before_version is None:
             raise MemoryNotFoundError(memory_id=memory_id)
         return versions
+
+
+async def with_embeddings(journal: Journal, tenant: Tenant, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+    """Hits as they are, and the embeddings that the truth has for them."""
+    ids = [Target(memory_id=hit.memory.memory_id) for hit in hits]
+    full = await journal.get(tenant, ids, view=View.FULL)
+    return tuple(
+        replace(hit, memory=replace(hit.memory, embedding=memory.embedding, embedding_model=memory.embedding_model))
+        if memory is not None and memory.version == hit.memory.version
+        else hit
+        for hit, memory in zip(hits, full, strict=True)
+    )
 
 
 def not_found(target: Target) -> SomaError:

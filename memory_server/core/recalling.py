@@ -16,6 +16,7 @@ from memory_server.core.explaining import explained, signals_of
 from memory_server.core.graph_leg import GraphLeg, Reached, graph_signal
 from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
+from memory_server.core.reading import with_embeddings
 from memory_server.core.reranking import Reranker, reranked
 from memory_server.domain.budgets import RecallBudgets, split_deadline
 from memory_server.domain.pool import Pool
@@ -36,7 +37,7 @@ from soma_contract.filters import (
     reads_payload,
     with_default_namespace,
 )
-from soma_contract.memory import Target
+from soma_contract.memory import Target, View
 from soma_contract.recall import Hit, Leg, Preset, Recalled, RecallQuery, Summary
 from soma_contract.tenant import Tenant
 from soma_contract.tokenizer import count_tokens
@@ -153,6 +154,8 @@ class Recalling:
         for leg in Leg:
             legs.skipped(leg)
         hits = self._hits(query, question, ranked, found, weights)
+        if query.view is View.FULL:
+            hits = await with_embeddings(self.journal, tenant, hits)
         gone = await self._gone(tenant, query.recheck_ids)
         summary = Summary(
             legs=tuple(legs.reports.values()),

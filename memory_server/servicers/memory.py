@@ -86,7 +86,7 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         as_of = checks.time("as_of_time", request.HasField("as_of_time"), request.as_of_time)
         checks.done()
         memory, degraded = await self._reading.get(
-            current_tenant(), target, as_of=as_of, allow_degraded=request.allow_degraded
+            current_tenant(), target, as_of=as_of, allow_degraded=request.allow_degraded, view=view
         )
         return pb.GetResponse(memory=memory_to_pb(memory, view), degraded=degraded)
 
@@ -100,7 +100,7 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         ]
         view = view_from_pb(request.view, checks, "view")
         checks.done()
-        found = await self._reading.get_many(current_tenant(), targets)
+        found = await self._reading.get_many(current_tenant(), targets, view=view)
         wires = [memory_to_pb(memory, view) if memory else None for memory in found]
         fits = fitting([wire.ByteSize() if wire else 0 for wire in wires])
         return pb.BatchGetResponse(
@@ -164,10 +164,11 @@ class MemoryServicer(rpc.MemoryServiceServicer):
     async def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:
         _, checks = begin()
         listing = listing_from_pb(request, checks)
-        view = view_from_pb(request.view, checks, "view")
         checks.done()
         page, token = await self._reading.list_memories(current_tenant(), listing, request.page_token)
-        return pb.ListResponse(memories=[memory_to_pb(memory, view) for memory in page.memories], next_page_token=token)
+        return pb.ListResponse(
+            memories=[memory_to_pb(memory, listing.view) for memory in page.memories], next_page_token=token
+        )
 
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
         _, checks = begin()
@@ -220,4 +221,5 @@ def listing_from_pb(request: pb.ListRequest, checks: Checks) -> Listing:
         limit=checks.page_size("page_size", request.page_size),
         order=order or "memory_id",
         descending=request.descending,
+        view=view_from_pb(request.view, checks, "view"),
     )

@@ -19,7 +19,7 @@ from soma_contract.errors import (
     VersionMismatchError,
 )
 from soma_contract.filters import EVERYTHING, AllOf, KeyPrefix, TagsAny
-from soma_contract.memory import Durability, Kind, View
+from soma_contract.memory import Durability, Kind, Vector, View
 from soma_contract.recall import Leg, Recalled, RecallQuery
 from tests.support.stack import Office
 
@@ -68,6 +68,18 @@ async def test_a_memory_comes_back_as_it_was_given(soma: SomaClient) -> None:
     assert read.coordinate == coordinate_of(given.key)
     assert (await soma.get(coordinate=coordinate_of(given.key))).memory_id == read.memory_id
     assert (await soma.get(answer.memory)).memory_id == read.memory_id
+
+
+async def test_a_vector_comes_back_in_the_full_view_only(soma: SomaClient) -> None:
+    given = Vector.of([{0: 0.5, 1: -0.5, 200: 0.5, 383: -0.5}.get(place, 0.0) for place in range(384)])
+    await soma.remember(Memory(key="mine", text="a vector of the client's own", embedding=given))
+
+    (listed,) = [memory async for memory in soma.list(key_prefix="mine", view=View.FULL)]
+    (hit,) = (await soma.recall_all(RecallQuery(text="vector", view=View.FULL))).hits
+    full = [await soma.get(key="mine", view=View.FULL), *await soma.batch_get([listed], view=View.FULL), listed]
+    assert [given] * 4 == [memory and memory.embedding for memory in [*full, hit.memory]]
+    (basic,) = (await soma.recall_all("vector")).hits
+    assert (await soma.get(key="mine")).embedding is basic.memory.embedding is None
 
 
 async def test_updates_conditions_and_history(soma: SomaClient) -> None:
