@@ -385,8 +385,11 @@ class PendingWrites(Protocol):
     def any_touching(self, tenant: Tenant, place: str) -> bool:
         """Return whether a pending write touches this id or place."""
 
-    async def touching(self, tenant: Tenant, place: str) -> list[tuple[Command, datetime]]:
-        """Return the pending writes that touch this id or place, oldest first, with when they were accepted."""
+    async def touching(self, tenant: Tenant, *places: str) -> list[tuple[Command, datetime]]:
+        """Return the pending writes that touch one of these ids or places, oldest first, with when they were accepted.
+
+        Whoever asks long-term memory after this misses nothing: what is left out has been delivered.
+        """
 
     async def all_of(self, tenant: Tenant) -> list[tuple[Command, datetime]]:
         """Return all pending writes of memories, oldest first."""

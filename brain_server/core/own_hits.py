@@ -8,23 +8,22 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from brain_server.core.pending_now import PendingNow
 from brain_server.core.vectors import Array, TextVectors
 from brain_server.core.working_memory import WorkingMemory
 from brain_server.domain.item import Item
 from brain_server.domain.merging import likeness
-from brain_server.domain.pending import applied, places
-from brain_server.ports import Clock, PendingWrites
+from brain_server.domain.pending import applied
+from brain_server.ports import Clock
 from soma_contract.errors import DimensionMismatchError, SomaError
 from soma_contract.filters import EVERYTHING, AllOf, Filter, LabelField, LabelIn
 from soma_contract.filters import matches as filter_matches
-from soma_contract.memory import Command, Memory, Remember, Vector
+from soma_contract.memory import Memory, Vector
 from soma_contract.recall import Leg, LegReport, LegState, RecallQuery, Signals, Source
 from soma_contract.tenant import Tenant
 from soma_contract.text.analysis import analyzer
 from soma_contract.text.keywords import keyword_text
 
-MOST_PENDING = 5_000
-"""Pending writes a recall looks through, the newest; more are told as a degraded leg."""
 MOST_EMBEDDED = 16
 """Of them those that a recall embeds, if the memory server does not hurry to get them."""
 WAITING = timedelta(seconds=1)
@@ -154,14 +153,14 @@ class WorkingLeg:
 class PendingLeg:
     """Searches the writes that the memory server does not have yet."""
 
-    pending: PendingWrites
+    pending: PendingNow
     vectors: TextVectors
     clock: Clock
 
-    async def search(self, tenant: Tenant, query: RecallQuery, question: Question, deadline_s: float | None) -> OwnHits:
+    async def search(self, query: RecallQuery, question: Question, deadline_s: float | None) -> OwnHits:
         """Return pending memories that match the filter and share a term or are alike."""
         started = self.clock.monotonic()
-        memories = await self._memories(tenant, query.filter)
+        memories = self._memories(query.filter)
         known = await self._vectors(memories, question, deadline_s)
         hits = []
         for memory, _ in memories:
@@ -171,19 +170,15 @@ class PendingLeg:
             if exact or share or (cosine or 0.0) > 0.0:
                 hits.append(OwnHit(memory, Source.PENDING, cosine, share, exact=exact))
         took_s = self.clock.monotonic() - started
-        truncated = self.pending.count(tenant) > MOST_PENDING
-        state, cause = (LegState.DEGRADED, "PENDING_TRUNCATED") if truncated else (LegState.RAN, "")
+        cut = self.pending.truncated
+        state, cause = (LegState.DEGRADED, "PENDING_TRUNCATED") if cut else (LegState.RAN, "")
         return OwnHits(hits, LegReport(Leg.PENDING, state, took_s, cause, len(memories)))
 
-    async def _memories(self, tenant: Tenant, filter: Filter) -> list[tuple[Memory, datetime]]:
-        chains: dict[str, list[tuple[Command, datetime]]] = {}
-        for command, at in await self.pending.newest(tenant, MOST_PENDING):
-            place = command.memory.memory_id if isinstance(command, Remember) else places(command.target)[0]
-            chains.setdefault(place, []).append((command, at))
+    def _memories(self, filter: Filter) -> list[tuple[Memory, datetime]]:
         now = self.clock.now()
         return [
             (memory, commands[-1][1])
-            for commands in chains.values()
+            for commands in self.pending.chains.values()
             if (memory := applied(None, commands)) is not None and may_answer(memory, filter, now)
         ]
 

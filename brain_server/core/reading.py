@@ -78,6 +78,8 @@ class Reading:
         view: View,
     ) -> MemoryList:
         """Read one page; pending changes and deletions are applied, new memories that match lead the first page."""
+        # Looked up first: a write that is delivered while the page is read may be on neither otherwise.
+        waiting = await self._by_memory(tenant)
         page = await self.long_term.list_memories(
             tenant,
             filter,
@@ -88,7 +90,6 @@ class Reading:
             page_token=page_token,
             view=view,
         )
-        waiting = await self._by_memory(tenant)
         if not waiting:
             return page
         wanted = AllOf((filter, KeyPrefix(key_prefix))) if key_prefix else filter
@@ -108,11 +109,7 @@ class Reading:
     async def _commands(self, tenant: Tenant, target: Target) -> list[tuple[Command, datetime]]:
         if not self.pending.count(tenant):
             return []
-        found: dict[datetime, tuple[Command, datetime]] = {}
-        for place in places(target):
-            for command, at in await self.pending.touching(tenant, place):
-                found[at] = (command, at)
-        return [found[at] for at in sorted(found)]
+        return await self.pending.touching(tenant, *places(target))
 
     async def _by_memory(self, tenant: Tenant) -> dict[str, list[tuple[Command, datetime]]]:
         if not self.pending.count(tenant):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from brain_server.core.own_hits import WAITING, OwnHit, OwnHits, PendingLeg, Question, WorkingLeg, may_answer
+from brain_server.core.pending_now import PendingNow
 from brain_server.core.vectors import TextVectors
 from brain_server.domain.merging import Scale, likeness
 from brain_server.domain.pending import applied
@@ -108,9 +109,11 @@ class Recalling:
             if given is not None and given.dimension != self.vectors.dimension:
                 raise DimensionMismatchError(expected=str(self.vectors.dimension), actual=str(given.dimension))
         left_s = None if deadline_s is None else max(0.0, deadline_s - _MARGIN_S)
+        # Before long-term memory is asked: what is delivered while it searches is in neither otherwise.
+        pending = await PendingNow.of(tenant, self.pending)
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._ask(tenant, query, session, started))
-            own = await self._search(tenant, query, session, left_s)
+            own = await self._search(tenant, query, session, pending, left_s)
         asked = asking.result()
         if isinstance(asked, SomaError):
             if asked.code not in OUTAGES or not query.allow_degraded:
@@ -125,9 +128,9 @@ class Recalling:
         gone = frozenset(answer.summary.gone_ids)
         if lost := gone.intersection(session.long_term_ids):
             await self.working_leg.working.forget(tenant, sorted(lost))
-        stored = await self._current(tenant, query, answer.hits)
+        stored = await self._current(tenant, query, pending, answer.hits)
         found = [hit for leg in legs for hit in leg.hits if hit.memory.memory_id not in gone]
-        found = [hit for hit in found if not await self._is_forgotten(tenant, hit)]
+        found = [hit for hit in found if not await self._is_forgotten(tenant, pending, hit)]
         hits = self._ranked(query, question, stored, found) if found else stored
         hits = _within_budget(hits[: query.limit], query.token_budget)
         if isinstance(asked, SomaError) and not hits:
@@ -157,10 +160,9 @@ class Recalling:
             return error
 
     async def _search(
-        self, tenant: Tenant, query: RecallQuery, session: _Session, left_s: float | None
+        self, tenant: Tenant, query: RecallQuery, session: _Session, pending: PendingNow, left_s: float | None
     ) -> tuple[Question, list[OwnHits]]:
         """Search what the brain holds itself."""
-        pending = self.pending.count(tenant) > 0
         if query.min_relevance is not None:
             floor = NumberRange(NumberField.RELEVANCE, low=query.min_relevance)
             query = replace(query, filter=AllOf((query.filter, floor)))
@@ -172,8 +174,8 @@ class Recalling:
             working = await self.working_leg.search(tenant, session.session_id, query, question, session.namespace)
         waiting = OwnHits([], _skipped(Leg.PENDING))
         if pending and (not query.legs or Leg.PENDING in query.legs):
-            leg = PendingLeg(self.pending, self.vectors, self.clock)
-            waiting = await leg.search(tenant, query, question, left_s)
+            leg = PendingLeg(pending, self.vectors, self.clock)
+            waiting = await leg.search(query, question, left_s)
         return question, [working, waiting]
 
     def _is_waiting(self, tenant: Tenant) -> bool:
@@ -181,25 +183,32 @@ class Recalling:
         oldest_at = self.pending.oldest_at(tenant)
         return oldest_at is not None and oldest_at < self.clock.now() - WAITING
 
-    async def _current(self, tenant: Tenant, query: RecallQuery, hits: Sequence[StoredHit]) -> list[Hit | StoredHit]:
+    async def _current(
+        self, tenant: Tenant, query: RecallQuery, pending: PendingNow, hits: Sequence[StoredHit]
+    ) -> list[Hit | StoredHit]:
         """Return the hits as pending writes have left them."""
-        if not self.pending.count(tenant):
+        if not pending:
             return [*hits]
         current: list[Hit | StoredHit] = []
         for hit in hits:
-            commands = await self.pending.touching(tenant, hit.memory_id)
-            if not commands:
+            older = await self.pending.touching(tenant, hit.memory_id) if pending.truncated else ()
+            if not older and not pending.touches(hit.memory_id):
                 current.append(hit)
                 continue
             read = hit.read()
-            memory = applied(read.memory, commands)
+            base = applied(read.memory, older)
+            memory = base if base is None else pending.applied(base)
             if memory is not None and may_answer(memory, query.filter, self.clock.now()):
                 current.append(replace(read, memory=memory, source=Source.PENDING))
         return current
 
-    async def _is_forgotten(self, tenant: Tenant, hit: OwnHit) -> bool:
+    async def _is_forgotten(self, tenant: Tenant, pending: PendingNow, hit: OwnHit) -> bool:
         """Whether a pending write has deleted the memory that an item became."""
-        if hit.source is not Source.WORKING or not self.pending.any_touching(tenant, hit.memory.memory_id):
+        if hit.source is not Source.WORKING:
+            return False
+        if pending.applied(hit.memory) is None:
+            return True
+        if not self.pending.any_touching(tenant, hit.memory.memory_id):
             return False
         commands = await self.pending.touching(tenant, hit.memory.memory_id)
         return applied(hit.memory, commands) is None

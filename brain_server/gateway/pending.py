@@ -37,9 +37,10 @@ class OutboxWrites:
         """Return whether a pending write touches this id or place."""
         return bool(self.outbox.touching(tenant, place))
 
-    async def touching(self, tenant: Tenant, place: str) -> list[tuple[Command, datetime]]:
-        """Return the pending writes that touch this id or place, oldest first."""
-        return await self._commands(self.outbox.touching(tenant, place))
+    async def touching(self, tenant: Tenant, *places: str) -> list[tuple[Command, datetime]]:
+        """Return the pending writes that touch one of these ids or places, oldest first."""
+        entries = {entry.sequence: entry for place in places for entry in self.outbox.touching(tenant, place)}
+        return await self._commands(entries.values())
 
     async def all_of(self, tenant: Tenant) -> list[tuple[Command, datetime]]:
         """Return all pending writes of memories, oldest first."""
@@ -58,15 +59,16 @@ class OutboxWrites:
         return self.outbox.depth(tenant).oldest_at
 
     async def _commands(self, entries: Iterable[Entry]) -> list[tuple[Command, datetime]]:
-        commands = []
+        found: list[tuple[Entry, Command]] = []
         for entry in sorted(entries, key=lambda entry: entry.sequence):
             if entry.operation in _OF_MEMORIES:
                 try:
-                    commands.append((await self._command(entry), entry.origin_at))
+                    found.append((entry, await self._command(entry)))
                 except KeyError:
-                    # Delivered a moment ago: whoever asks the memory server after this finds it there.
-                    continue
-        return commands
+                    # Delivered a moment ago, and what came before it at the same memory too: whoever asks the memory
+                    # server after this finds it there, and the one before must not be taken for the last.
+                    found = [one for one in found if not set(one[0].touched) & set(entry.touched)]
+        return [(command, entry.origin_at) for entry, command in found]
 
     async def _command(self, entry: Entry) -> Command:
         command = self._decoded.get(entry.sequence)

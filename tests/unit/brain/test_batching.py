@@ -26,7 +26,7 @@ class Pending:
     def any_touching(self, tenant: Tenant, place: str) -> bool:
         return place in self.places
 
-    async def touching(self, tenant: Tenant, place: str) -> list[tuple[Command, datetime]]:
+    async def touching(self, tenant: Tenant, *places: str) -> list[tuple[Command, datetime]]:
         return []
 
     async def all_of(self, tenant: Tenant) -> list[tuple[Command, datetime]]:
