@@ -59,6 +59,7 @@ from brain_server.stores.sqlite.file import BrainFile
 from brain_server.stores.sqlite.items import SqliteSessions
 from brain_server.stores.sqlite.verdicts import SqliteVerdicts
 from rpckit.channel import ChannelTls
+from rpckit.channelz import channelz_port
 from rpckit.health import ComponentState, Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
@@ -139,7 +140,7 @@ async def run(settings: BrainSettings, on_port: Callable[[int], None] | None = N
     async def build(stack: AsyncExitStack) -> Served:
         return await _build(settings, stack, stop, on_port)
 
-    await serve(build, Shutdown(grace_s=settings.drain_s), stop=stop, signals=True)
+    await serve(build, Shutdown(notice_s=settings.notice_s, grace_s=settings.drain_s), stop=stop, signals=True)
 
 
 async def _build(
@@ -168,7 +169,7 @@ async def _build(
         scopes=SCOPES,
         tenantless=TENANTLESS,
     )
-    server = new_server(chain, ServerOptions())
+    server = new_server(chain, ServerOptions(connection_age_s=settings.connection_age_s or None))
     _serve_memories(server, parts, cases, drain)
     _serve_links(server, parts, cases)
     operations = _operations(parts, health, drain, stop)
@@ -177,6 +178,7 @@ async def _build(
     if settings.brain_reflection:
         add_reflection(server, SERVICES)
     await stack.enter_async_context(ops_port(settings.brain_ops_address, parts.metrics, health, operations.outbox))
+    await stack.enter_async_context(channelz_port(settings.brain_channelz_address))
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
     await _memory_awaited(health)

@@ -24,6 +24,9 @@ class BrainSettings(BaseSettings):
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="Where spans go by OTLP; empty is off. OpenTelemetry's other variables hold too",
     )
+    brain_channelz_address: str = Field(
+        "", description="Where channelz is served, by gRPC without TLS, host:port; empty is off"
+    )
     brain_reflection: bool = Field(True, description="Serve gRPC reflection")
     brain_tls_cert: Path | None = Field(None, description="PEM certificate chain; with it TLS is on")
     brain_tls_key: Path | None = Field(None, description="PEM private key of the certificate")
@@ -60,6 +63,12 @@ class BrainSettings(BaseSettings):
     embedder_threads: int = Field(1, ge=1, le=64, description="Worker threads of the local model")
     cache_dir: Path | None = Field(None, description="Where the built local model is kept")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
+    notice_s: float = Field(
+        0.0, ge=0, le=600, description="Seconds before that in which health says NOT_SERVING, for balancers to notice"
+    )
+    connection_age_s: float = Field(
+        0.0, ge=0, le=86_400, description="Seconds after which a connection is closed in good order; 0 is never"
+    )
 
     @field_validator(
         "brain_tls_cert",

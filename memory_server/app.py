@@ -71,6 +71,7 @@ from memory_server.stores.postgres.sessions import PostgresSessions
 from memory_server.stores.redis.cache import RedisCache
 from memory_server.stores.rerank.http import HttpReranker
 from memory_server.stores.rerank.onnx import OnnxReranker
+from rpckit.channelz import channelz_port
 from rpckit.health import Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
@@ -148,18 +149,25 @@ class _Cases:
     index_jobs: IndexJobs
 
 
-async def run(settings: MemorySettings, on_port: Callable[[int], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; ``on_port`` is told the port when calls are taken."""
+async def run(settings: MemorySettings, on_port: Callable[[int], None] | None = None, *, workers: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; ``on_port`` is told the port when calls are taken.
+
+    As one of several ``workers`` it shares its port.
+    """
     stop = StopRequest()
 
     async def build(stack: AsyncExitStack) -> Served:
-        return await _build(settings, stack, stop, on_port)
+        return await _build(settings, stack, stop, on_port, workers)
 
-    await serve(build, Shutdown(grace_s=settings.drain_s), stop=stop, signals=True)
+    await serve(build, Shutdown(notice_s=settings.notice_s, grace_s=settings.drain_s), stop=stop, signals=True)
 
 
 async def _build(
-    settings: MemorySettings, stack: AsyncExitStack, stop: StopRequest, on_port: Callable[[int], None] | None
+    settings: MemorySettings,
+    stack: AsyncExitStack,
+    stop: StopRequest,
+    on_port: Callable[[int], None] | None,
+    workers: bool,
 ) -> Served:
     clock = SystemClock()
     spans = await stack.enter_async_context(
@@ -180,7 +188,7 @@ async def _build(
         tenantless=TENANTLESS,
         tenants=cases.identity,
     )
-    server = new_server(chain, ServerOptions())
+    server = new_server(chain, ServerOptions(connection_age_s=settings.connection_age_s or None, workers=workers))
     profile = stores.embedder.profile
     operations = Operations(
         server=ServerIdentity(
@@ -213,6 +221,7 @@ async def _build(
     if settings.memory_reflection:
         add_reflection(server, SERVICES)
     await stack.enter_async_context(ops_port(settings.memory_ops_address, metrics, health, stores.pools, queue))
+    await stack.enter_async_context(channelz_port(settings.memory_channelz_address))
     port = bind(server, settings.memory_address, _tls(settings))
     await health.wait_ready()
 

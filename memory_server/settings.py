@@ -39,6 +39,9 @@ class MemorySettings(BaseSettings):
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="Where spans go by OTLP; empty is off. OpenTelemetry's other variables hold too",
     )
+    memory_channelz_address: str = Field(
+        "", description="Where channelz is served, by gRPC without TLS, host:port; empty is off"
+    )
     memory_reflection: bool = Field(True, description="Serve gRPC reflection")
     memory_tls_cert: Path | None = Field(None, description="PEM certificate chain; with it TLS is on")
     memory_tls_key: Path | None = Field(None, description="PEM private key of the certificate")
@@ -103,6 +106,12 @@ class MemorySettings(BaseSettings):
     )
     versions_kept: int = Field(20, ge=1, le=1_000, description="Versions of a memory kept for History")
     drain_s: float = Field(25.0, ge=0, le=600, description="Seconds calls may take to finish at shutdown")
+    notice_s: float = Field(
+        0.0, ge=0, le=600, description="Seconds before that in which health says NOT_SERVING, for balancers to notice"
+    )
+    connection_age_s: float = Field(
+        0.0, ge=0, le=86_400, description="Seconds after which a connection is closed in good order; 0 is never"
+    )
 
     @field_validator(
         "postgres_admin_url",

@@ -93,6 +93,7 @@ class Health:
         self._running: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve ``grpc.health.v1.Health`` on this server."""
@@ -104,8 +105,8 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all services have what they need."""
-        return all(self._serves(service) for service in self._services)
+        """Whether all services have what they need, and the server is not going down."""
+        return not self._stopping and all(self._serves(service) for service in self._services)
 
     async def wait_ready(self) -> None:
         """Wait until all services have what they need for the first time."""
@@ -113,6 +114,7 @@ class Health:
 
     async def stop_serving(self) -> None:
         """Say NOT_SERVING for everything, for good: the server is going down."""
+        self._stopping = True
         await self._servicer.enter_graceful_shutdown()
 
     async def refresh(self) -> tuple[ComponentReport, ...]:

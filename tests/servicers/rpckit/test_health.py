@@ -135,7 +135,9 @@ async def test_once_it_stops_serving_no_recovery_turns_it_back() -> None:
     postgres = Store("postgres")
     async with watched(postgres) as (health, stub):
         await health.wait_ready()
+        before = health.is_ready
         await health.stop_serving()
+        assert (True, False) == (before, health.is_ready), "who asks the ops port learns it too"
         await health.refresh()
         assert (await stub.Check(asked(MEMORY))).status == NOT_SERVING
         assert (await stub.Check(asked(""))).status == NOT_SERVING
