@@ -25,6 +25,7 @@ from soma_contract.errors import (
 )
 from soma_contract.filters import AllOf, NumberField, NumberRange, with_default_namespace
 from soma_contract.limits import LIMITS
+from soma_contract.memory import Memory, Remember
 from soma_contract.recall import Hit, Leg, LegReport, LegState, RecallQuery, Source, Summary
 from soma_contract.tenant import Tenant
 from soma_contract.tokenizer import count_tokens
@@ -111,8 +112,11 @@ class Recalling:
         left_s = None if deadline_s is None else max(0.0, deadline_s - _MARGIN_S)
         # Before long-term memory is asked: what is delivered while it searches is in neither otherwise.
         pending = await PendingNow.of(tenant, self.pending)
+        rechecked = tuple(dict.fromkeys((*query.recheck_ids, *session.long_term_ids)))[: LIMITS.filter_values]
+        decided = await self._decided(tenant, rechecked)
+        undecided = tuple(each for each in rechecked if each not in decided)
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(self._ask(tenant, query, session, started))
+            asking = group.create_task(self._ask(tenant, replace(query, recheck_ids=undecided), started))
             own = await self._search(tenant, query, session, pending, left_s)
         asked = asking.result()
         if isinstance(asked, SomaError):
@@ -139,23 +143,29 @@ class Recalling:
         summary = replace(
             summary,
             considered=summary.considered + sum(leg.report.candidates for leg in legs),
-            gone_ids=tuple(each for each in answer.summary.gone_ids if each in query.recheck_ids),
+            gone_ids=tuple(each for each in query.recheck_ids if each in gone or decided.get(each)),
             tokens=sum(_tokens(hit) for hit in hits) if query.token_budget else 0,
             duration_s=self.clock.monotonic() - started,
         )
         return Answer(tuple(hits), summary)
 
-    async def _ask(
-        self, tenant: Tenant, query: RecallQuery, session: _Session, started: float
-    ) -> LongTermAnswer | SomaError:
-        """Ask long-term memory, and whether the memories that items became are still there."""
+    async def _decided(self, tenant: Tenant, memory_ids: Sequence[str]) -> dict[str, bool]:
+        """Return which of these memories pending writes decide about: True if they delete it."""
+        decided: dict[str, bool] = {}
+        for memory_id in memory_ids:
+            if self.pending.any_touching(tenant, memory_id):
+                commands = await self.pending.touching(tenant, memory_id)
+                is_gone = applied(Memory(memory_id=memory_id), commands) is None
+                if commands and (is_gone or isinstance(commands[0][0], Remember)):
+                    decided[memory_id] = is_gone
+        return decided
+
+    async def _ask(self, tenant: Tenant, query: RecallQuery, started: float) -> LongTermAnswer | SomaError:
+        """Ask long-term memory, and whether the memories to re-check are still there."""
         if query.legs and not query.legs - _OWN_LEGS:
             return LongTermAnswer((), Summary(tuple(_skipped(leg) for leg in _LONG_TERM_LEGS)))
-        rechecked = tuple(dict.fromkeys((*query.recheck_ids, *session.long_term_ids)))[: LIMITS.filter_values]
         try:
-            return await self.long_term.recall(
-                tenant, replace(query, legs=query.legs - _OWN_LEGS, recheck_ids=rechecked)
-            )
+            return await self.long_term.recall(tenant, replace(query, legs=query.legs - _OWN_LEGS))
         except SomaError as error:
             return error
 

@@ -145,6 +145,23 @@ async def test_a_forgotten_memory_leaves_working_memory_with_the_next_recall(bra
     assert 1 == await brain.working.count(TENANT, "s")
 
 
+async def test_a_queued_promotion_is_not_taken_for_forgotten_by_a_memory_server_that_does_not_have_it_yet(
+    brain: Brain, shelf: Shelf
+) -> None:
+    (item_id,) = await observed(brain, "promoted in the outage", reward=1.0)
+    shelf.outage = away()
+    await brain.promoting.promote_items(TENANT, "s", [item_id])
+    shelf.outage = None
+    brain.delivery.pace.limit = 0
+    shelf.gone = frozenset({item_id})
+    answer = await recalled(brain, "promoted outage", recheck_ids=(item_id,))
+    assert (["promoted in the outage"], ()) == (texts(answer), answer.summary.gone_ids)
+    assert 1 == await brain.working.count(TENANT, "s")
+    await brain.remembering.write(TENANT, Forget(Target(memory_id=item_id)), deadline_s=5.0)
+    answer = await recalled(brain, "promoted outage", recheck_ids=(item_id,))
+    assert ([], (item_id,)) == (texts(answer), answer.summary.gone_ids)
+
+
 async def test_a_pending_deletion_masks_long_term_hits_and_items(brain: Brain, shelf: Shelf) -> None:
     (item_id,) = await observed(brain, "wrong rumour", reward=1.0)
     await brain.promoting.promote_items(TENANT, "s", [item_id])
