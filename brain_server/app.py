@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +16,7 @@ import grpc
 from brain_server.core.assembling import Assembling
 from brain_server.core.batching import Batching
 from brain_server.core.degradation import Degradation
+from brain_server.core.following import Following
 from brain_server.core.linking import Linking
 from brain_server.core.observing import Closing, Observing
 from brain_server.core.own_hits import WorkingLeg
@@ -30,8 +31,9 @@ from brain_server.gateway.batches import BatchGateway
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.commands import encoded
 from brain_server.gateway.delivery import Delivery
+from brain_server.gateway.endings import WatchedEndings
 from brain_server.gateway.graph import GraphGateway, GraphSender, OutboxChanges, encoded_change
-from brain_server.gateway.health import MemoryProbe
+from brain_server.gateway.health import MemoryProbe, memory_awaited
 from brain_server.gateway.identity import BrainIdentity
 from brain_server.gateway.language_model import ChatModel
 from brain_server.gateway.memory import MemoryGateway
@@ -60,7 +62,7 @@ from brain_server.stores.sqlite.items import SqliteSessions
 from brain_server.stores.sqlite.verdicts import SqliteVerdicts
 from rpckit.channel import ChannelTls
 from rpckit.channelz import channelz_port
-from rpckit.health import ComponentState, Health
+from rpckit.health import Health
 from rpckit.interceptors.admission import AdmissionLimits, Drain
 from rpckit.interceptors.chain import call_chain
 from rpckit.lifecycle import Served, Shutdown, StopRequest, serve
@@ -92,7 +94,6 @@ SERVICES: dict[str, tuple[str, ...]] = {
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
 _DRAIN_OUTBOX_S = 5.0
-MEMORY_AWAITED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ async def _build(
     await stack.enter_async_context(channelz_port(settings.brain_channelz_address))
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
-    await _memory_awaited(health)
+    await memory_awaited(health)
     await stack.enter_async_context(_running(parts, cases))
 
     def started() -> None:
@@ -321,27 +322,18 @@ def _operations(parts: _Parts, health: Health, drain: Drain, stop: StopRequest) 
 async def _running(parts: _Parts, cases: _Cases) -> AsyncIterator[None]:
     """Run what is due every second until left; a defect in it ends the server instead of staying silent."""
     degradation = Degradation(BreakerOperations(parts.breakers), parts.reports, parts.clock)
+    following = Following(cases.working, cases.reading, WatchedEndings(parts.wire))
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(cases.working.run(cases.promoting.on_tick)),
             group.create_task(degradation.run()),
+            group.create_task(following.run()),
         ]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _memory_awaited(health: Health) -> None:
-    """Give a memory server that starts at the same time a moment; a brain serves without one as well."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(MEMORY_AWAITED_S):
-            while not any(  # noqa: ASYNC110 - components are asked, they do not tell
-                report.name == MemoryProbe.name and report.state is ComponentState.HEALTHY
-                for report in await health.refresh()
-            ):
-                await asyncio.sleep(0.05)
 
 
 def _tls(settings: BrainSettings) -> ServerTls | None:

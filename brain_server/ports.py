@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -335,6 +335,16 @@ class LongTerm(Protocol):
 
     async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
         """Recall in long-term memory."""
+
+
+class Endings(Protocol):
+    """What ends in long-term memory."""
+
+    def of(self, tenant: Tenant) -> AsyncGenerator[Sequence[str], None]:
+        """Yield the ids of a tenant's memories as they end; an empty batch first, after which none is missed.
+
+        Raises what the memory server answers when the stream ends, or CircuitBreakerOpenError without asking.
+        """
 
 
 # --- who calls -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
 
 from brain_server.domain.handing_over import compacted, merged
 from brain_server.domain.item import SessionState
@@ -135,9 +134,9 @@ class SessionKeeper:
             raise SessionNotFoundError(session_id=name.session_id)
         return session
 
-    def held_of(self, tenant: Tenant) -> Iterator[tuple[SessionName, Session]]:
-        """Yield the sessions of a tenant that are in memory."""
-        return iter([(name, session) for name, session in self._sessions.items() if name.tenant == tenant])
+    def all_held(self, tenant: Tenant | None = None) -> list[tuple[SessionName, Session]]:
+        """Return the sessions in memory, of one tenant or all, the one used last at the end."""
+        return [each for each in self._sessions.items() if tenant is None or each[0].tenant == tenant]
 
     def held(self, name: SessionName) -> Session | None:
         """Return a session if it is in memory; that is no use of it."""

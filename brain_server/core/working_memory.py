@@ -91,7 +91,7 @@ class WorkingMemory:
         """Change how a tenant's working memory behaves, in its open sessions too."""
         self._keeper.rules[tenant] = rules
         await self._file.save_rules(tenant, json.dumps(asdict(rules)))
-        for name, session in self._keeper.held_of(tenant):
+        for name, session in self._keeper.all_held(tenant):
             evicted = session.configure(rules, self._keeper.now_s())
             self._metrics.wm_evicted(len(evicted))
             self._keeper.used(name, session)
@@ -127,7 +127,8 @@ class WorkingMemory:
         session = await self._keeper.touch(name)
         dimensions = len(observations[0].vector)
         if session is None or (not len(session) and session.slots.dimensions != dimensions):
-            session = self._keeper.keep(name, _sized(session, session_id, dimensions, self.rules(tenant)))
+            empty = Session(session_id, 0, self.rules(tenant)) if session is None else session
+            session = self._keeper.keep(name, empty.of_length(dimensions))
         for observation in observations:
             _check_length(session, observation.vector)
         answers = session.observe(observations, self._keeper.now_s(), self._new_id)
@@ -247,19 +248,23 @@ class WorkingMemory:
             await self._keeper.save(name, session)
         return long_term_id
 
-    async def use_long_term(self, tenant: Tenant, session_id: str, long_term_ids: Iterable[str]) -> int:
-        """Count a recall of long-term memories as a use of the items that became them; return how many."""
-        return await self.use(tenant, session_id, (), long_term_ids)
-
     def long_term_ids(self, tenant: Tenant, session_id: str) -> list[str]:
         """Return the memories that items of a session in memory became, to be asked after with its next recall."""
         session = self._keeper.held(SessionName(tenant, session_id))
         return [*session.slots.by_long_term] if session is not None else []
 
+    def memories(self) -> dict[Tenant, set[str]]:
+        """Return the memories that items of sessions in memory became, by tenant, the tenant used last at the end."""
+        found: dict[Tenant, set[str]] = {}
+        for name, session in self._keeper.all_held():
+            if became := session.slots.by_long_term:
+                found[name.tenant] = found.pop(name.tenant, set()).union(became)
+        return found
+
     async def forget(self, tenant: Tenant, long_term_ids: Sequence[str]) -> int:
         """Remove the items of forgotten memories from every session of a tenant; return how many were in memory."""
         dropped = 0
-        for name, session in self._keeper.held_of(tenant):
+        for name, session in self._keeper.all_held(tenant):
             if gone := session.drop_long_term(long_term_ids):
                 dropped += len(gone)
                 self._keeper.resized(name, session)
@@ -328,14 +333,6 @@ class WorkingMemory:
             self._metrics.wm_observed(verdict.name.lower(), count)
         if evicted := sum(bool(answer.evicted) for answer in answers):
             self._metrics.wm_evicted(evicted)
-
-
-def _sized(session: Session | None, session_id: str, dimensions: int, rules: WorkingRules) -> Session:
-    """Return an empty session for vectors of this length, the same one as far as anybody can tell."""
-    sized = Session(session_id, dimensions, rules)
-    if session is not None:
-        sized.last_sequence, sized.persona_id, sized.epoch = session.last_sequence, session.persona_id, session.epoch
-    return sized
 
 
 async def _every_second(due: Callable[[], Awaitable[None]]) -> None:

@@ -40,6 +40,12 @@ class Session:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def of_length(self, dimensions: int) -> Session:
+        """Return this empty session for vectors of another length; nobody can tell them apart."""
+        other = Session(self.session_id, dimensions, self.rules)
+        other.last_sequence, other.persona_id, other.epoch = self.last_sequence, self.persona_id, self.epoch
+        return other
+
     # --- observing --------------------------------------------------------------------------------
 
     def observe(self, observations: Sequence[Observation], now_s: float, new_id: Callable[[], str]) -> list[Observed]:
@@ -183,10 +189,6 @@ class Session:
         if used:
             self._use(np.array(sorted(used), np.intp), now_s)
         return len(used)
-
-    def use_long_term(self, long_term_ids: Iterable[str], now_s: float) -> int:
-        """Count a recall of these long-term memories as a use of the items that became them; return how many."""
-        return self.use((), long_term_ids, now_s)
 
     def _use(self, used: NDArray[np.intp], now_s: float) -> Floats:
         slots = self.slots

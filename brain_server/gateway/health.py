@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.wire import MemoryWire
+from rpckit.health import ComponentState, Health
 
 SERVICE = "soma.memory.v1.MemoryService"
 ASK_S = 0.9
+AWAITED_S = 5.0
 SILENT_PROBES = 3
 """So many probes in a row without an answer open the breaker; a refused connection does at once."""
 
@@ -54,3 +58,14 @@ class MemoryProbe:
         if healthy and not self._was_healthy:
             self._on_back()
         self._was_healthy = healthy
+
+
+async def memory_awaited(health: Health) -> None:
+    """Give a memory server that starts at the same time a moment; a brain serves without one as well."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(AWAITED_S):
+            while not any(  # noqa: ASYNC110 - components are asked, they do not tell
+                report.name == MemoryProbe.name and report.state is ComponentState.HEALTHY
+                for report in await health.refresh()
+            ):
+                await asyncio.sleep(0.05)

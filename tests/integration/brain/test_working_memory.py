@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -14,6 +15,7 @@ from soma.common.v1 import errors_pb2, types_pb2
 from soma.memory.v1 import memory_service_pb2 as memory_pb
 from soma.memory.v1 import working_memory_service_pb2 as pb
 from tests.integration.brain.agents import Mind, leg_states
+from tests.support.brains import key_of
 from tests.support.stack import Agent, Office
 
 pytestmark = pytest.mark.stores
@@ -274,6 +276,20 @@ async def test_a_promoted_item_is_one_hit_and_leaves_when_its_memory_is_forgotte
     await agent.memory.Forget(request, metadata=agent.metadata)
     assert [] == (await mind.recall("where is the server room key?")).ids
     assert [] == [item.item_id for item in await mind.items()]
+
+
+async def test_a_memory_that_is_forgotten_past_the_brain_leaves_working_memory_without_a_recall(
+    office: Office, mind: Mind, agent: Agent
+) -> None:
+    (seen,) = await mind.observe("the spare key lies under the pot", reward=1.0)
+    item_id = seen.item.item_id
+    await mind.working.PromoteItems(pb.PromoteItemsRequest(item_ids=[item_id]), metadata=mind.metadata)
+    past = Agent(office.memory, key_of(agent), agent.tenant)
+    request = memory_pb.ForgetRequest(target=types_pb2.MemoryTarget(memory_id=item_id))
+    await past.memory.Forget(request, metadata=past.metadata)
+    async with asyncio.timeout(20):
+        while await mind.items():  # noqa: ASYNC110 - a list does not tell that it changed
+            await asyncio.sleep(0.05)
 
 
 async def test_only_working_memory_can_be_asked_and_filters_hold_for_it_too(mind: Mind, agent: Agent) -> None:

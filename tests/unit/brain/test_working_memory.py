@@ -329,7 +329,7 @@ async def test_a_promoted_item_keeps_its_long_term_id_and_is_used_when_that_is_r
     for each in (working, again):
         assert [item.long_term_id for item in await each.items(ALICE, "s")] == ["ltm-i1"]
     clock.advance(600)
-    assert await again.use_long_term(ALICE, "s", ["ltm-i1", "other"]) == 1
+    assert await again.use(ALICE, "s", (), ["ltm-i1", "other"]) == 1
     assert [item.salience for item in await again.items(ALICE, "s")] == [pytest.approx(0.575)]
 
 
