@@ -9,13 +9,14 @@ from pathlib import Path
 from soma_embedded.directory import DataDirectory, write_private
 
 DEVELOPMENT_TENANT = "dev"
+BRAIN_SCOPES = ("act-as", "memory:*", "graph:*", "batch:*", "operator:read")
 
 
 class Keys:
     """Makes the keys when a directory is first used and keeps them.
 
     secrets/dev.key       tenant `dev`, every scope; the key `soma up` prints
-    secrets/brain.key     the brain's credential: may act for any tenant, with every scope
+    secrets/brain.key     the brain's credential: may do what agents do, for any tenant; administers nothing
     secrets/bootstrap.json  both, as the memory server registers them at start
     """
 
@@ -26,10 +27,10 @@ class Keys:
         self.bootstrap_file = place / "bootstrap.json"
         self.development = _kept(self.development_file)
         brain = _kept(self.brain_file)
-        # The brain checks its callers' scopes itself and then calls with its own key, which must not be in the way.
+        # The brain checks its callers' scopes itself and then calls with its own key: whatever agents may be allowed.
         entries = [
             {"key": self.development, "tenants": [DEVELOPMENT_TENANT], "scopes": ["*"], "label": "development"},
-            {"key": brain, "tenants": ["*"], "scopes": ["act-as", "*"], "label": "brain"},
+            {"key": brain, "tenants": ["*"], "scopes": list(BRAIN_SCOPES), "label": "brain"},
         ]
         write_private(self.bootstrap_file, json.dumps(entries, indent=2))
 
