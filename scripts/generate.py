@@ -1,4 +1,4 @@
-"""Writes generated/soma and clients/service_config.json from protos/.
+"""Writes generated/soma, clients/service_config.json and deploy/envoy/soma.binpb from protos/.
 
     python scripts/generate.py            write what is stale
     python scripts/generate.py --check    write nothing; list what is stale and exit 1 if anything is
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 STUBS = ROOT / "generated" / "soma"
 SERVICE_CONFIG = ROOT / "clients" / "service_config.json"
+DESCRIPTORS = ROOT / "deploy" / "envoy" / "soma.binpb"  # what Envoy turns JSON into protobuf by
 LOCK = ROOT / "requirements" / "codegen.lock"
 VENV = ROOT / ".venv-codegen"
 PYTHON = VENV / "bin" / "python"
@@ -153,6 +154,7 @@ def generate() -> dict[Path, bytes]:
         files = [file for file in descriptors.file if file.package.startswith("soma.")]
         files.sort(key=lambda file: file.name)
         found = stubs(Path(directory), files)
+    found[DESCRIPTORS] = descriptors.SerializeToString(deterministic=True)
     found[SERVICE_CONFIG] = (json.dumps(service_config(files), indent=2) + "\n").encode()
     return found
 

@@ -27,6 +27,10 @@ class GoTool:
 
 TOOLS = {
     "grpcurl": GoTool("github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.3"),
+    "helm": GoTool("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "kubectl-validate": GoTool("sigs.k8s.io/kubectl-validate", "v0.0.4"),
+    "promtool": GoTool("github.com/prometheus/prometheus/cmd/promtool", "v0.307.3"),
+    "docker-compose": GoTool("github.com/docker/compose/v2/cmd", "v2.40.3"),
 }
 
 
@@ -55,24 +59,34 @@ def tool(name: str) -> Path:
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():  # another process may have built it while this one waited
-            _build(go, wanted, place)
+            _build(go, wanted, program)
     return program
 
 
-def _build(go: str, wanted: GoTool, place: Path) -> None:
-    # Built beside its place and moved, so that an interrupted build leaves nothing that looks whole.
+def _build(go: str, wanted: GoTool, program: Path) -> None:
+    place = program.parent
+    # Built beside its place and moved, so that an interrupted build leaves nothing that looks whole. As a dependency of
+    # a module of our own: `go install` refuses modules that replace or exclude others.
     unfinished = place / "unfinished"
-    environment = {**os.environ, "GOBIN": str(unfinished), "GOFLAGS": "-trimpath", "CGO_ENABLED": "0"}
-    command = ["nice", go, "install", f"{wanted.package}@{wanted.version}"]
-    try:
-        built = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=BUILD_S)
-    except subprocess.TimeoutExpired:
-        raise ToolMissingError(f"building {wanted.package} took over {BUILD_S:.0f} s") from None
-    if built.returncode != 0:
-        raise ToolMissingError(f"{' '.join(command[1:])} failed:\n{built.stderr.strip()}")
-    (program,) = unfinished.iterdir()
-    program.rename(place / program.name)
-    unfinished.rmdir()
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    environment = {**os.environ, "GOFLAGS": "-trimpath -mod=mod", "CGO_ENABLED": "0"}
+    for step in (
+        ["mod", "init", "soma.dev/tools"],
+        ["get", f"{wanted.package}@{wanted.version}"],
+        ["build", "-o", "program", wanted.package],
+    ):
+        command = ["nice", go, *step]
+        try:
+            done = subprocess.run(
+                command, check=False, cwd=unfinished, env=environment, capture_output=True, text=True, timeout=BUILD_S
+            )
+        except subprocess.TimeoutExpired:
+            raise ToolMissingError(f"building {wanted.package} took over {BUILD_S:.0f} s") from None
+        if done.returncode != 0:
+            raise ToolMissingError(f"{' '.join(command[1:])} failed:\n{done.stderr.strip()}")
+    (unfinished / "program").rename(program)
+    shutil.rmtree(unfinished)
 
 
 def main(names: list[str]) -> int:

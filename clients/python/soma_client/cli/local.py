@@ -1,4 +1,4 @@
-"""up, demo and migrate: what runs on this machine."""
+"""up, demo, bootstrap and migrate: what runs on this machine."""
 
 from __future__ import annotations
 
@@ -37,6 +37,38 @@ def demo(
     from soma_client.cli.demo import run
 
     raise typer.Exit(run(data_dir, sample, keep=keep, as_json=place_of(context).json))
+
+
+def bootstrap(
+    context: typer.Context,
+    directory: Path = typer.Argument(help="The keys go to its folder secrets, where they stay as they are."),
+) -> None:
+    """Make the keys that servers need to be started by hand: of an administrator, and of the brain."""
+    from soma_embedded.directory import DataDirectory
+    from soma_embedded.keys import Keys
+
+    place = DataDirectory(directory).place("secrets")
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys = Keys(DataDirectory(directory))
+    except OSError as error:
+        sys.stderr.write(f"soma: {error.filename} cannot be written: {error.strerror}\n")
+        raise typer.Exit(1) from None
+    made = {
+        "bootstrap_key_file": keys.bootstrap_file,
+        "service_credential_file": keys.brain_file,
+        "development_key_file": keys.development_file,
+    }
+    if place_of(context).json:
+        from soma_client.cli import output
+
+        output.document({name: str(path) for name, path in made.items()})
+        return
+    sys.stdout.write(
+        f"memory server  SOMA_BOOTSTRAP_KEY_FILE={keys.bootstrap_file}\n"
+        f"brain          SOMA_SERVICE_CREDENTIAL_FILE={keys.brain_file}\n"
+        f"administrator  {keys.development_file}\n"
+    )
 
 
 def migrate(
