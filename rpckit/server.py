@@ -131,7 +131,12 @@ def bind(server: grpc.aio.Server, address: str, tls: ServerTls | None = None) ->
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Let grpcurl and its like list ``services`` and read their protos."""
+    """Let grpcurl and its like list ``services`` and read their protos.
+
+    Raises KeyError for a service whose stubs nobody imported: it would be listed, and not found.
+    """
+    for service in services:
+        descriptor_pool.Default().FindServiceByName(service)
     names: Sequence[str] = (*services, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, pool=_Symbols())  # type: ignore[arg-type] # what is used of one
 

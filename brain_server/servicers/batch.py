@@ -16,6 +16,7 @@ from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain
 from soma.batch.v1 import batch_service_pb2 as pb
 from soma.memory.v1 import memory_service_pb2 as memory_pb
+from soma.memory.v1 import watch_service_pb2 as watch_pb
 from soma_contract.convert.batches import (
     RECALLS_IN_FLIGHT,
     WriteRecalled,
@@ -29,7 +30,8 @@ from soma_contract.errors import DrainingError
 from soma_contract.recall import Hit
 
 BATCH = "soma.batch.v1.BatchService"
-WATCH = "soma.memory.v1.WatchService"
+# By its descriptor: its messages pass through as bytes, and reflection has to know them all the same.
+WATCH = watch_pb.DESCRIPTOR.services_by_name["WatchService"].full_name
 _UNARY = ("CreateImport", "GetImport", "ListImportErrors", "CancelImport")
 
 

@@ -87,7 +87,9 @@ async def test_every_served_rpc_has_a_recipe(grpcurl: Path, documented: Embedded
             continue
         for server in servers:
             # Of a served service an rpc may be left out; it then says so, and needs no recipe.
-            answer = await asyncio.to_thread(asked.run, "-d", "", asked.servers[server], f"{service}/{rpc}")
+            answer = await asyncio.to_thread(
+                asked.run, "-max-time", "5", "-d", "", asked.servers[server], f"{service}/{rpc}"
+            )
             if "Code: Unimplemented" not in answer.stderr:
                 without.append(f"{service}/{rpc} on {server}")
     assert [] == without
