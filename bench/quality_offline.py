@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ _ABLATED = (
     *("keyword", "sentence", "late_interaction", "reach", "answer", "session"),
     *("actor", "date", "question", "first_person", "time"),
 )
-_ABLATIONS = {f"without {name}": {name: 0.0} for name in _ABLATED} | {
+_ABLATIONS: dict[str, dict[str, Any]] = {f"without {name}": {name: 0.0} for name in _ABLATED} | {
     "without neighbours": {"previous": 0.0, "following": 0.0, "answer": 0.0}
 }
 

@@ -30,6 +30,7 @@ from memory_server.core.reembedding import ReEmbedding
 from memory_server.core.reinforcing import Reinforcing
 from memory_server.core.reranking import Reranker
 from memory_server.core.sessions import Sessions
+from memory_server.core.tenant_policies import Policies, load_scorers
 from memory_server.core.traversing import Traversing
 from memory_server.core.watching import ChangeHint, Watching
 from memory_server.core.writing import Writing
@@ -135,6 +136,7 @@ class _Cases:
     """The use cases."""
 
     identity: Identity
+    policies: Policies
     writing: Writing
     reading: Reading
     recalling: Recalling
@@ -210,7 +212,9 @@ async def _build(
     memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
     graph = GraphServicer(cases.linking, cases.traversing, cases.reinforcing)
     graph_service_pb2_grpc.add_GraphServiceServicer_to_server(graph, server)
-    tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(served(TenantServicer)(cases.identity), server)
+    tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(
+        served(TenantServicer)(cases.identity, cases.policies), server
+    )
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     batch = served(BatchServicer)(cases.writing, cases.recalling, cases.importing, cases.exporting, drain)
     batch_service_pb2_grpc.add_BatchServiceServicer_to_server(batch, server)
@@ -287,7 +291,9 @@ async def _wire(
     queue = PostgresIndexQueue(pools, analyse, clock, settings.milvus_collection)
     source = PostgresRecallSource(pools)
     changed = ChangeHint()
-    identity = Identity(PostgresRegistry(pools), clock, await _tokens(settings))
+    registry = PostgresRegistry(pools)
+    identity = Identity(registry, clock, await _tokens(settings))
+    policies = Policies(registry, clock, load_scorers(settings.scorers))
     if settings.bootstrap_key_file is not None:
         await identity.bootstrap(await asyncio.to_thread(settings.bootstrap_key_file.read_text))
     actors = PostgresActorNames(pools, clock)
@@ -325,6 +331,7 @@ async def _wire(
             Questions(embedding, actors, journal, clock),
             embedding,
             clock,
+            policies=policies,
             graph=GraphLeg(graph, clock),
             reranker=reranker,
             others=others,
@@ -337,6 +344,7 @@ async def _wire(
         await stack.enter_async_context(_running(indexing.run(), index_jobs.run(), housekeeping.run()))
     cases = _Cases(
         identity=identity,
+        policies=policies,
         writing=Writing(journal, profile.dimension, profile.name, written, linking.refer),
         reading=Reading(journal, stores.cache),
         recalling=recalling,

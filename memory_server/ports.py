@@ -535,6 +535,26 @@ class TenantRecord:
     display_name: str
     created_at: datetime
     dedicated: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    scorer: str = ""
+    """Name of the strategy that ranks its recalls; empty for the built-in one."""
+    recall_weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights that take the place of a preset's."""
+    suspend_cause: str = ""
+    updated_at: datetime | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChange:
+    """What to change about a tenant; None stays as it is."""
+
+    display_name: str | None = None
+    labels: Mapping[str, str] | None = None
+    scorer: str | None = None
+    recall_weights: Mapping[str, float] | None = None
+    state: str | None = None
+    suspend_cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,8 +574,20 @@ class KeyRecord:
 class Registry(Protocol):
     """Tenants and API keys; the only port without a tenant, used by admin services and authentication."""
 
-    async def create_tenant(self, name: str, display_name: str, *, dedicated: bool) -> TenantRecord:
-        """Create a tenant; raises TenantExistsError."""
+    async def create_tenant(
+        self,
+        name: str,
+        display_name: str,
+        *,
+        dedicated: bool,
+        settings: TenantChange | None = None,
+        request_id: str = "",
+    ) -> TenantRecord:
+        """Create a tenant with some settings; raises TenantExistsError, unless the same request made it."""
+        ...
+
+    async def change_tenant(self, name: str, change: TenantChange, if_match: int | None = None) -> TenantRecord | None:
+        """Change a tenant; None when there is none, or another version of it than ``if_match``."""
         ...
 
     async def get_tenant(self, name: str) -> TenantRecord | None:

@@ -84,6 +84,11 @@ class MemorySettings(BaseSettings):
         None, description="Folder with model.onnx and tokenizer.json of a cross-encoder; excludes the endpoint"
     )
 
+    scorers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Strategies of ranking that tenants may choose, JSON: name to 'module:Class'",
+    )
+
     pool_interactive: int = Field(12, ge=1, le=200, description="Postgres connections for calls")
     pool_indexing: int = Field(3, ge=1, le=50, description="Postgres connections of the indexer")
     pool_bulk: int = Field(3, ge=1, le=50, description="Postgres connections for import and export")

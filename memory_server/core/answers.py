@@ -79,6 +79,10 @@ class Answers(Generic[Key, Value]):
         for key in [key for key, value in self._items() if holds(value)]:
             del self._kept[key]
 
+    def forget_all(self) -> None:
+        """Drop every answer."""
+        self._kept.clear()
+
     def _items(self) -> Iterator[tuple[Key, Value]]:
         return ((key, value) for key, (_, value) in self._kept.items())
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from memory_server.core.answers import Answers, Patience
-from memory_server.ports import Clock, KeyRecord, Registry, TenantRecord
+from memory_server.ports import Clock, KeyRecord, Registry, TenantChange, TenantRecord
 from soma_contract.errors import (
     CredentialsExpiredError,
     CredentialsInvalidError,
@@ -23,11 +23,13 @@ from soma_contract.errors import (
     TenantForbiddenError,
     TenantNotFoundError,
     TenantSuspendedError,
+    VersionMismatchError,
 )
 from soma_contract.tenant import ACT_AS, Caller, validated_tenant_name
 
 _KEY = re.compile(r"soma_([a-z0-9]{8,32})_([A-Za-z0-9_-]{32,128})")
 ANY_TENANT = "*"
+ACTIVE = "active"
 SUSPENDED = "suspended"
 _SCOPE = re.compile(r"[a-z]+(:([a-z]+|\*))?|\*|act-as")
 
@@ -144,11 +146,42 @@ class Identity:
 
         await self._admitted.get(name, ask)
 
-    async def create_tenant(self, name: str, display_name: str = "", *, dedicated: bool = False) -> TenantRecord:
-        """Create a tenant.  Raises FieldViolationError for a bad name, TenantExistsError for a taken one."""
+    async def create_tenant(
+        self,
+        name: str,
+        display_name: str = "",
+        *,
+        dedicated: bool = False,
+        settings: TenantChange | None = None,
+        request_id: str = "",
+    ) -> TenantRecord:
+        """Create a tenant.
+
+        Raises FieldViolationError for a bad name, TenantExistsError for one that another request has taken.
+        """
         return await self.registry.create_tenant(
-            validated_tenant_name(name, "tenant_id"), display_name, dedicated=dedicated
+            validated_tenant_name(name, "tenant_id"),
+            display_name,
+            dedicated=dedicated,
+            settings=settings,
+            request_id=request_id,
         )
+
+    async def change_tenant(self, name: str, change: TenantChange, if_match: int | None = None) -> TenantRecord:
+        """Change a tenant; this process heeds it at once.  Raises TenantNotFoundError, VersionMismatchError."""
+        changed = await self.registry.change_tenant(name, change, if_match)
+        if changed is None:
+            actual = (await self.get_tenant(name)).version
+            raise VersionMismatchError(
+                "the tenant is at another version than if_match says; read it again and redo the change",
+                memory_id="",
+                expected=str(if_match),
+                actual=str(actual),
+            )
+        if change.state is not None:
+            self._admitted.forget_all()
+            self._verdicts.forget(lambda verdict: name in verdict.caller.tenants)
+        return changed
 
     async def get_tenant(self, name: str) -> TenantRecord:
         """Read a tenant.  Raises TenantNotFoundError."""

@@ -18,10 +18,11 @@ from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
 from memory_server.core.reading import with_embeddings
 from memory_server.core.reranking import Reranker, reranked
+from memory_server.core.tenant_policies import Policies, Policy
 from memory_server.domain.budgets import RecallBudgets, split_deadline
 from memory_server.domain.pool import Pool
 from memory_server.domain.presets import PRESETS, Weights
-from memory_server.domain.scoring import Ranking, RelevanceScorer, Scorer
+from memory_server.domain.scoring import Ranking, RelevanceScorer
 from memory_server.ports import Clock, Collection, IndexQueue, Journal, Overlay, PoolRow, RecallSource, TermStats
 from soma_contract.errors import (
     BudgetSpentError,
@@ -81,7 +82,8 @@ class Recalling:
     questions: Questions
     embedding: Embedding
     clock: Clock
-    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    policies: Policies | None = None
+    """What tenants set about their recalls; none, and all are scored alike."""
     graph: GraphLeg | None = None
     reranker: Reranker | None = None
     others: Sequence[Recalling] = ()
@@ -109,7 +111,8 @@ class Recalling:
         budgets = split_deadline(DEFAULT_DEADLINE_S if deadline_s is None else deadline_s)
         legs = Legs(self.clock.monotonic)
         wanted = query.legs or frozenset(_SEARCH_LEGS)
-        weights = weights_of(query, wanted)
+        policy = Policy() if self.policies is None else await self.policies.of(tenant)
+        weights = weights_of(query, wanted, policy)
         filter = with_default_namespace(query.filter, namespace)
         if query.min_relevance is not None:
             filter = AllOf((filter, NumberRange(NumberField.RELEVANCE, low=query.min_relevance)))
@@ -216,7 +219,7 @@ class Recalling:
         rows = await self._with_vectors(tenant, rows, question, legs, budgets.embed_s)
         legs.ran(Leg.EXACT, started, sum(names(question.exact, row, question.text) for row in rows))
         started = legs.now()
-        pool, ranking = self._scored(tenant, rows, stats, question, weights)
+        pool, ranking = self._scored(rows, stats, question, weights)
         if "late_interaction" in ranking.signals:
             legs.ran(Leg.LATE_INTERACTION, started, int(pool.tokens.present.sum()))
         elif weights.late_interaction > 0 and question.embedding_failure:
@@ -239,7 +242,7 @@ class Recalling:
             hops = query.graph_hops
             rows, reached = await self.graph.follow(tenant, rows, ranking, hops, read, found, legs, budgets.graph_s)
             if reached:
-                _, ranking = self._scored(tenant, rows, stats, question, weights, reached)
+                _, ranking = self._scored(rows, stats, question, weights, reached)
         if self.reranker is not None and self._wants_model(query):
             ranking = await self._judged(self.reranker, question, rows, ranking, legs, budgets.rank_s)
         revision = stats.revision if stats.revision is not None else await self.journal.revision(tenant)
@@ -298,7 +301,6 @@ class Recalling:
 
     def _scored(
         self,
-        tenant: Tenant,
         rows: Sequence[PoolRow],
         stats: TermStats,
         question: Question,
@@ -317,7 +319,7 @@ class Recalling:
         )
         if reached:
             pool.options["graph"] = graph_signal(rows, reached)
-        scorer = self.scorers.get(tenant.name) or RelevanceScorer()
+        scorer = RelevanceScorer() if self.policies is None else self.policies.scorer(weights)
         ranking = scorer.rank(pool, with_token_weights(question, rows), weights)
         if reached:
             ranking = replace(ranking, signals={**ranking.signals, "graph": pool.options["graph"]})
@@ -407,14 +409,14 @@ class Recalling:
         return ComponentUnavailableError(component=component or "index", retry_after_s=1.0)
 
 
-def weights_of(query: RecallQuery, wanted: frozenset[Leg]) -> Weights:
-    """The preset's weights with the options a query sets itself."""
+def weights_of(query: RecallQuery, wanted: frozenset[Leg], policy: Policy) -> Weights:
+    """The preset's weights, as the tenant wants them, with the options a query sets itself."""
     options = {
         name: value
         for name in ("recency", "importance", "graph", "diversity", "confidence")
         if (value := getattr(query.ranking, name)) is not None
     }
-    weights = replace(PRESETS[query.preset.value], **options)
+    weights = replace(policy.of(PRESETS[query.preset.value]), **options)
     if Leg.LATE_INTERACTION not in wanted:
         weights = replace(weights, late_interaction=0.0)
     return weights

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 MMR_DIVERSITY = 0.5
+OPTIONS = frozenset({"recency", "importance", "confidence", "density", "graph", "diversity"})
+"""The weights of bounded options, off unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Weights:
     density: float = 0.0
     graph: float = 0.0
     diversity: float = 0.0
+    scorer: str = ""
+    """The strategy that puts these weights to use; empty for the built-in one."""
 
     @property
     def conversation(self) -> bool:
@@ -107,7 +112,7 @@ def preset(
     Raises KeyError for an unknown name and ValueError for an option out of range.
     """
     asked = {"recency": recency, "importance": importance, "graph": graph, "diversity": diversity}
-    given = {option: value for option, value in asked.items() if value is not None}
+    given: dict[str, Any] = {option: value for option, value in asked.items() if value is not None}
     for option, value in given.items():
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"ranking option {option} must be in [0, 1], not {value}")

@@ -45,6 +45,7 @@ from soma_contract.errors import (
     SomaError,
     TenantForbiddenError,
 )
+from soma_contract.scopes import OPERATOR
 from soma_contract.tenant import admin_tenant, is_tenant_name
 
 COUNT_S = 1.0
@@ -214,7 +215,7 @@ def _within_reach(name: str) -> str:
     Raises TenantForbiddenError.
     """
     caller = current_caller()
-    if caller.may_act_as or caller.has_scope("admin:tenants"):
+    if caller.may_act_as or caller.has_scope(OPERATOR):
         return name
     if not name and len(caller.tenants) == 1:
         return next(iter(caller.tenants))

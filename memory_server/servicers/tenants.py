@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from memory_server.core.identity import Identity
-from memory_server.ports import KeyRecord, TenantRecord
-from rpckit.call import current_caller
+from memory_server.core.identity import ACTIVE, SUSPENDED, Identity
+from memory_server.core.tenant_policies import Policies
+from memory_server.ports import KeyRecord, TenantChange, TenantRecord
+from rpckit.call import current_caller, current_tenant
 from soma.admin.v1 import tenant_service_pb2 as pb
 from soma.admin.v1 import tenant_service_pb2_grpc as rpc
 from soma_contract.convert.checks import Checks
-from soma_contract.convert.memories import timestamp
+from soma_contract.convert.memories import REQUEST_ID_BYTES, timestamp
 from soma_contract.errors import (
     CredentialsExpiredError,
     CredentialsInvalidError,
     FieldViolationError,
+    KeyNotFoundError,
     ScopeMissingError,
+    TenantForbiddenError,
 )
-from soma_contract.scopes import AGENT_SCOPES
+from soma_contract.scopes import AGENT_SCOPES, OPERATOR
 from soma_contract.tenant import ACT_AS, is_tenant_name
 
 USABLE_S = 86_400
+LABELS = 64
+SETTINGS = ("display_name", "labels", "scorer", "recall_weights")
+"""What can be changed about a tenant."""
 _STATES = {
     "active": pb.TENANT_STATE_ACTIVE,
     "suspended": pb.TENANT_STATE_SUSPENDED,
@@ -34,19 +40,63 @@ _STATES = {
 class TenantServicer(rpc.TenantServiceServicer):
     """Tenants and keys for administrators; Authenticate for brains."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, policies: Policies) -> None:
         self._identity = identity
+        self._policies = policies
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, context: Any) -> pb.CreateTenantResponse:
         checks = Checks()
         name = _tenant_name(request.tenant.tenant, checks, "tenant.tenant")
-        display_name = checks.text("tenant.display_name", request.tenant.display_name)
+        request_id = checks.text("request_id", request.request_id, REQUEST_ID_BYTES)
+        settings = settings_from_pb(request.tenant, SETTINGS, checks)
+        _refuse_unserved(request.tenant, checks)
         checks.done()
-        tenant = await self._identity.create_tenant(name, display_name, dedicated=request.tenant.dedicated)
+        self._policies.check(settings.recall_weights, settings.scorer)
+        tenant = await self._identity.create_tenant(
+            name,
+            settings.display_name or "",
+            dedicated=request.tenant.dedicated,
+            settings=settings,
+            request_id=request_id,
+        )
         return pb.CreateTenantResponse(tenant=tenant_to_pb(tenant))
 
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Any) -> pb.UpdateTenantResponse:
+        name = _reached(request.tenant.tenant)
+        checks = Checks()
+        paths = list(request.update_mask.paths)
+        if not paths:
+            checks.fail("update_mask", f"name the fields to change, of {', '.join(SETTINGS)}")
+        for position, path in enumerate(paths):
+            if path not in SETTINGS:
+                checks.fail(f"update_mask.paths[{position}]", f"is none of {', '.join(SETTINGS)}")
+        if_match = None
+        if request.HasField("if_match"):
+            if_match = request.if_match
+            if if_match < 1:
+                checks.fail("if_match", "must be a version, 1 or more")
+        change = settings_from_pb(request.tenant, paths, checks)
+        checks.done()
+        self._policies.check(change.recall_weights, change.scorer)
+        tenant = await self._identity.change_tenant(name, change, if_match)
+        self._policies.forget()
+        return pb.UpdateTenantResponse(tenant=tenant_to_pb(tenant))
+
+    async def SuspendTenant(self, request: pb.SuspendTenantRequest, context: Any) -> pb.SuspendTenantResponse:
+        checks = Checks()
+        cause = checks.text("cause", request.cause)
+        checks.done()
+        change = TenantChange(state=SUSPENDED, suspend_cause=cause)
+        tenant = await self._identity.change_tenant(_reached(request.tenant), change)
+        return pb.SuspendTenantResponse(tenant=tenant_to_pb(tenant))
+
+    async def ResumeTenant(self, request: pb.ResumeTenantRequest, context: Any) -> pb.ResumeTenantResponse:
+        change = TenantChange(state=ACTIVE, suspend_cause="")
+        tenant = await self._identity.change_tenant(_reached(request.tenant), change)
+        return pb.ResumeTenantResponse(tenant=tenant_to_pb(tenant))
+
     async def GetTenant(self, request: pb.GetTenantRequest, context: Any) -> pb.GetTenantResponse:
-        return pb.GetTenantResponse(tenant=tenant_to_pb(await self._identity.get_tenant(request.tenant)))
+        return pb.GetTenantResponse(tenant=tenant_to_pb(await self._identity.get_tenant(_reached(request.tenant))))
 
     async def ListTenants(self, request: pb.ListTenantsRequest, context: Any) -> pb.ListTenantsResponse:
         checks = Checks()
@@ -54,7 +104,9 @@ class TenantServicer(rpc.TenantServiceServicer):
         after = _page_start(request.page_token, checks)
         checks.done()
         tenants = await self._identity.registry.list_tenants(after=after, limit=limit)
-        wanted = [tenant for tenant in tenants if request.state in (0, _STATES[tenant.state])]
+        wanted = [
+            tenant for tenant in tenants if request.state in (0, _STATES[tenant.state]) and _in_reach(tenant.name)
+        ]
         token = tenants[-1].name if len(tenants) == limit else ""
         return pb.ListTenantsResponse(tenants=map(tenant_to_pb, wanted), next_page_token=token)
 
@@ -66,13 +118,14 @@ class TenantServicer(rpc.TenantServiceServicer):
             checks.fail("namespaces", "keys confined to namespaces are not issued by this server")
         checks.done()
         scopes = tuple(request.scopes) or AGENT_SCOPES
-        _require_reach(scopes)
-        new = await self._identity.create_key(list(request.tenants), scopes, label=label, expires_at=self._ends(ttl_s))
+        _require_scopes(scopes)
+        tenants = [_reached(name) for name in request.tenants or [""]]
+        new = await self._identity.create_key(tenants, scopes, label=label, expires_at=self._ends(ttl_s))
         return pb.CreateKeyResponse(key=key_to_pb(new.record), bearer=new.token)
 
     async def ListKeys(self, request: pb.ListKeysRequest, context: Any) -> pb.ListKeysResponse:
+        name = _reached(request.tenant)
         checks = Checks()
-        name = _tenant_name(request.tenant, checks, "tenant")
         limit = checks.page_size("page_size", request.page_size)
         after = _page_start(request.page_token, checks)
         checks.done()
@@ -82,6 +135,9 @@ class TenantServicer(rpc.TenantServiceServicer):
         return pb.ListKeysResponse(keys=map(key_to_pb, shown), next_page_token=token)
 
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
+        key = await self._identity.registry.get_key(request.key_id)
+        if key is None or not all(map(_in_reach, key.tenants)):
+            raise KeyNotFoundError(key_id=request.key_id)
         return pb.RevokeKeyResponse(key=key_to_pb(await self._identity.revoke_key(request.key_id)))
 
     async def Authenticate(self, request: pb.AuthenticateRequest, context: Any) -> pb.AuthenticateResponse:
@@ -118,8 +174,41 @@ def tenant_to_pb(tenant: TenantRecord) -> pb.TenantRecord:
         display_name=tenant.display_name,
         state=_STATES[tenant.state],
         dedicated=tenant.dedicated,
+        labels=tenant.labels,
+        scorer=tenant.scorer,
+        recall_weights=tenant.recall_weights,
         create_time=timestamp(tenant.created_at),
+        update_time=timestamp(tenant.updated_at or tenant.created_at),
+        version=tenant.version,
+        suspend_cause=tenant.suspend_cause,
     )
+
+
+def settings_from_pb(wire: pb.TenantRecord, paths: Sequence[str], checks: Checks) -> TenantChange:
+    """Read the named settings of a tenant."""
+    given: dict[str, Any] = {}
+    if "display_name" in paths:
+        given["display_name"] = checks.text("tenant.display_name", wire.display_name)
+    if "labels" in paths:
+        if len(wire.labels) > LABELS:
+            checks.fail("tenant.labels", f"must hold at most {LABELS}")
+        for name, value in wire.labels.items():
+            checks.required("tenant.labels", name)
+            checks.text(f"tenant.labels[{name}]", value)
+        given["labels"] = dict(wire.labels)
+    if "scorer" in paths:
+        given["scorer"] = checks.text("tenant.scorer", wire.scorer)
+    if "recall_weights" in paths:
+        given["recall_weights"] = dict(wire.recall_weights)
+    return TenantChange(**given)
+
+
+def _refuse_unserved(wire: pb.TenantRecord, checks: Checks) -> None:
+    """Settings that would be kept and heeded by nobody are refused."""
+    if wire.HasField("quotas"):
+        checks.fail("tenant.quotas", "are not enforced by this server; leave them out")
+    if wire.embedding_profile:
+        checks.fail("tenant.embedding_profile", "is the server's; move a tenant by OperatorService.ReEmbed")
 
 
 def key_to_pb(key: KeyRecord) -> pb.ApiKey:
@@ -148,7 +237,23 @@ def _page_start(token: str, checks: Checks) -> str:
     return token
 
 
-def _require_reach(scopes: Sequence[str]) -> None:
+def _in_reach(name: str) -> bool:
+    caller = current_caller()
+    return caller.has_scope(OPERATOR) or caller.may_act_as or name in caller.tenants
+
+
+def _reached(name: str) -> str:
+    """The tenant that a request names, the caller's if it names none.
+
+    Raises TenantForbiddenError for one out of reach, whether there is such a tenant or not.
+    """
+    name = name or current_tenant().name
+    if not _in_reach(name):
+        raise TenantForbiddenError(tenant=name)
+    return name
+
+
+def _require_scopes(scopes: Sequence[str]) -> None:
     """A key can give no more than its maker has."""
     caller = current_caller()
     for position, scope in enumerate(scopes):

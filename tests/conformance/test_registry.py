@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from memory_server.ports import KeyRecord
+from memory_server.ports import KeyRecord, TenantChange
 from soma_contract.errors import TenantExistsError
 from tests.conformance.truth_stores import (
     Truth,
@@ -66,3 +66,44 @@ async def test_a_key_is_revoked_once(truth: Truth) -> None:
     assert revoked.revoked_at is not None
     assert replace(KEY, revoked_at=revoked.revoked_at) == revoked == await truth.registry.revoke_key("k1")
     assert await truth.registry.revoke_key("k2") is None
+
+
+async def test_settings_of_a_tenant_are_read_back_and_changed_one_by_one(truth: Truth) -> None:
+    settings = TenantChange(labels={"plan": "gold"}, scorer="mine", recall_weights={"keyword": 0.3})
+    made = await truth.registry.create_tenant("acme", "Acme", dedicated=False, settings=settings)
+    assert ({"plan": "gold"}, "mine", {"keyword": 0.3}, 1) == (
+        made.labels,
+        made.scorer,
+        made.recall_weights,
+        made.version,
+    )
+    changed = await truth.registry.change_tenant("acme", TenantChange(recall_weights={"recency": 0.1}))
+    assert changed is not None
+    assert ("Acme", {"plan": "gold"}, "mine", {"recency": 0.1}, 2) == (
+        changed.display_name,
+        changed.labels,
+        changed.scorer,
+        changed.recall_weights,
+        changed.version,
+    )
+    assert changed.updated_at is not None
+    assert changed == await truth.registry.get_tenant("acme")
+
+
+async def test_a_tenant_is_changed_only_at_the_version_expected(truth: Truth) -> None:
+    await truth.registry.create_tenant("acme", "", dedicated=False)
+    assert await truth.registry.change_tenant("acme", TenantChange(display_name="a"), if_match=2) is None
+    assert await truth.registry.change_tenant("acme", TenantChange(display_name="b"), if_match=1) is not None
+    assert await truth.registry.change_tenant("acme", TenantChange(display_name="c"), if_match=1) is None
+    assert await truth.registry.change_tenant("globex", TenantChange(display_name="d")) is None
+
+
+async def test_the_request_that_made_a_tenant_may_be_repeated(truth: Truth) -> None:
+    made = await truth.registry.create_tenant("acme", "", dedicated=False, request_id="r1")
+    assert made == await truth.registry.create_tenant("acme", "", dedicated=False, request_id="r1")
+    for other in ("r2", ""):
+        with pytest.raises(TenantExistsError):
+            await truth.registry.create_tenant("acme", "", dedicated=False, request_id=other)
+    await truth.registry.create_tenant("globex", "", dedicated=False)
+    with pytest.raises(TenantExistsError):
+        await truth.registry.create_tenant("globex", "", dedicated=False)

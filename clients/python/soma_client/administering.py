@@ -1,8 +1,11 @@
-"""Tenants and keys; spoken to the memory server, with the scope admin:tenants."""
+"""Tenants and keys; spoken to the memory server.
+
+The scopes admin:* serve for tenants in reach of the key, operator:write for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from rpckit.metadata import new_request_id
 from soma.admin.v1 import tenant_service_pb2 as pb
@@ -23,6 +26,38 @@ class TenantCalls:
         record = pb.TenantRecord(tenant=tenant, display_name=display_name, dedicated=dedicated)
         request = pb.CreateTenantRequest(tenant=record, request_id=request_id)
         return (await self._calls.unary(self._tenants.CreateTenant, request, None, request_id)).tenant
+
+    async def update(
+        self,
+        tenant: str,
+        *,
+        display_name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        scorer: str | None = None,
+        recall_weights: Mapping[str, float] | None = None,
+        if_match: int | None = None,
+    ) -> pb.TenantRecord:
+        """Change what is given of a tenant; raises TenantNotFoundError, VersionMismatchError, FieldViolationError."""
+        given = {"display_name": display_name, "labels": labels, "scorer": scorer, "recall_weights": recall_weights}
+        record = pb.TenantRecord(
+            tenant=tenant,
+            display_name=display_name or "",
+            labels=labels,
+            scorer=scorer or "",
+            recall_weights=recall_weights,
+        )
+        request = pb.UpdateTenantRequest(tenant=record, if_match=if_match)
+        request.update_mask.paths.extend(name for name, value in given.items() if value is not None)
+        return (await self._calls.unary(self._tenants.UpdateTenant, request)).tenant
+
+    async def suspend(self, tenant: str, cause: str = "") -> pb.TenantRecord:
+        """Refuse all calls of a tenant until it is resumed; nothing is deleted."""
+        request = pb.SuspendTenantRequest(tenant=tenant, cause=cause)
+        return (await self._calls.unary(self._tenants.SuspendTenant, request)).tenant
+
+    async def resume(self, tenant: str) -> pb.TenantRecord:
+        """End a suspension."""
+        return (await self._calls.unary(self._tenants.ResumeTenant, pb.ResumeTenantRequest(tenant=tenant))).tenant
 
     async def get(self, tenant: str) -> pb.TenantRecord:
         """Read a tenant; raises TenantNotFoundError."""

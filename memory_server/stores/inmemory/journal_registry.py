@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-from memory_server.ports import KeyRecord, TenantRecord
+from memory_server.ports import KeyRecord, TenantChange, TenantRecord
 from memory_server.stores.inmemory.journal_state import InMemoryTruth
 from soma_contract.errors import TenantExistsError
 
@@ -16,14 +17,37 @@ class InMemoryRegistry:
     truth: InMemoryTruth
     tenants: dict[str, TenantRecord] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
+    made_by: dict[str, str] = field(default_factory=dict)
 
-    async def create_tenant(self, name: str, display_name: str, *, dedicated: bool) -> TenantRecord:
-        """Create a tenant.  Raises TenantExistsError."""
+    async def create_tenant(
+        self,
+        name: str,
+        display_name: str,
+        *,
+        dedicated: bool,
+        settings: TenantChange | None = None,
+        request_id: str = "",
+    ) -> TenantRecord:
+        """Create a tenant with some settings.  Raises TenantExistsError, unless the same request made it."""
         if name in self.tenants:
+            if request_id and self.made_by.get(name) == request_id:
+                return self.tenants[name]
             raise TenantExistsError(tenant=name)
-        self.tenants[name] = TenantRecord(name, "active", display_name, self.truth.clock.now(), dedicated)
+        made = TenantRecord(name, "active", display_name, self.truth.clock.now(), dedicated)
+        self.tenants[name] = replace(made, **_given(settings or TenantChange()))
+        self.made_by[name] = request_id
         if dedicated:
             self.truth.dedicated.add(name)
+        return self.tenants[name]
+
+    async def change_tenant(self, name: str, change: TenantChange, if_match: int | None = None) -> TenantRecord | None:
+        """Change a tenant; None when there is none, or another version of it than ``if_match``."""
+        tenant = self.tenants.get(name)
+        if tenant is None or if_match not in (None, tenant.version):
+            return None
+        self.tenants[name] = replace(
+            tenant, **_given(change), updated_at=self.truth.clock.now(), version=tenant.version + 1
+        )
         return self.tenants[name]
 
     async def get_tenant(self, name: str) -> TenantRecord | None:
@@ -53,3 +77,9 @@ class InMemoryRegistry:
         if key is not None and key.revoked_at is None:
             key = self.keys[key_id] = replace(key, revoked_at=self.truth.clock.now())
         return key
+
+
+def _given(change: TenantChange) -> dict[str, Any]:
+    """What a change names."""
+    values = {one.name: getattr(change, one.name) for one in fields(change)}
+    return {name: value for name, value in values.items() if value is not None}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import asyncpg
 
-from memory_server.ports import KeyRecord, TenantRecord
+from memory_server.ports import KeyRecord, TenantChange, TenantRecord
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.pools import Pools
 from soma_contract.errors import TenantExistsError
@@ -18,13 +19,47 @@ class PostgresRegistry:
 
     pools: Pools
 
-    async def create_tenant(self, name: str, display_name: str, *, dedicated: bool) -> TenantRecord:
-        """Create a tenant.  Raises TenantExistsError."""
+    async def create_tenant(
+        self,
+        name: str,
+        display_name: str,
+        *,
+        dedicated: bool,
+        settings: TenantChange | None = None,
+        request_id: str = "",
+    ) -> TenantRecord:
+        """Create a tenant with some settings.  Raises TenantExistsError, unless the same request made it."""
+        given = settings or TenantChange()
         async with self.pools.interactive.worker() as connection:
-            row = await connection.fetchrow(sql.query("create_tenant"), name, display_name, dedicated)
+            row = await connection.fetchrow(
+                sql.query("create_tenant"),
+                name,
+                display_name,
+                dedicated,
+                json.dumps(dict(given.labels or {})),
+                given.scorer or "",
+                json.dumps(dict(given.recall_weights or {})),
+                request_id,
+            )
         if row is None:
             raise TenantExistsError(tenant=name)
         return _tenant(row)
+
+    async def change_tenant(self, name: str, change: TenantChange, if_match: int | None = None) -> TenantRecord | None:
+        """Change a tenant; None when there is none, or another version of it than ``if_match``."""
+        async with self.pools.interactive.worker() as connection:
+            row = await connection.fetchrow(
+                sql.query("change_tenant"),
+                name,
+                if_match,
+                change.display_name,
+                None if change.labels is None else json.dumps(dict(change.labels)),
+                change.scorer,
+                None if change.recall_weights is None else json.dumps(dict(change.recall_weights)),
+                change.state,
+                change.suspend_cause,
+            )
+        return _tenant(row) if row is not None else None
 
     async def get_tenant(self, name: str) -> TenantRecord | None:
         """Read a tenant."""
@@ -78,6 +113,12 @@ def _tenant(row: asyncpg.Record) -> TenantRecord:
         display_name=row["display_name"],
         created_at=row["created_at"],
         dedicated=row["dedicated"],
+        labels=json.loads(row["labels"]),
+        scorer=row["scorer"],
+        recall_weights=json.loads(row["recall_weights"]),
+        suspend_cause=row["suspend_cause"],
+        updated_at=row["updated_at"],
+        version=row["version"],
     )
 
 

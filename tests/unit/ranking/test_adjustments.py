@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def _case(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarra
     values = arrays(np.float32, count, elements=_UNIT)
     vectors = draw(arrays(np.float32, (count, 3), elements=st.floats(-1, 1, width=32)))
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    chosen = {name: draw(st.floats(0, 1)) for name in (*_OPTIONS, "diversity")}
+    chosen: dict[str, Any] = {name: draw(st.floats(0, 1)) for name in (*_OPTIONS, "diversity")}
     signals = {name: draw(values) for name in _OPTIONS}
     return draw(values), signals, vectors @ vectors.T, Weights(**chosen)
 

@@ -43,6 +43,56 @@ def list_tenants(context: typer.Context) -> None:
     talk(context, work, memory_server=True)
 
 
+@tenant.command("update")
+def update_tenant(
+    context: typer.Context,
+    name: str = typer.Argument(help="The tenant."),
+    display_name: str | None = typer.Option(None, "--display-name"),
+    weight: list[str] = typer.Option(
+        [], "--weight", metavar="NAME=NUMBER", help="A weight of recall, 0 to 1; all others are the preset's again."
+    ),
+    default_weights: bool = typer.Option(False, "--default-weights", help="Take back every weight."),
+    scorer: str | None = typer.Option(None, "--scorer", help="Strategy that ranks recalls; '' for the built-in one."),
+) -> None:
+    """Change a tenant."""
+    weights = {part.partition("=")[0]: _number(part) for part in weight}
+
+    async def work(soma: SomaClient) -> None:
+        changed = await soma.tenants.update(
+            name,
+            display_name=display_name,
+            scorer=scorer,
+            recall_weights=weights if weights or default_weights else None,
+        )
+        _show_tenants([changed], as_json=place_of(context).json)
+
+    talk(context, work, memory_server=True)
+
+
+@tenant.command("suspend")
+def suspend_tenant(
+    context: typer.Context,
+    name: str = typer.Argument(help="The tenant."),
+    cause: str = typer.Option("", "--cause", help="Why; administrators see it."),
+) -> None:
+    """Refuse all calls of a tenant until it is resumed; nothing is deleted."""
+
+    async def work(soma: SomaClient) -> None:
+        _show_tenants([await soma.tenants.suspend(name, cause)], as_json=place_of(context).json)
+
+    talk(context, work, memory_server=True)
+
+
+@tenant.command("resume")
+def resume_tenant(context: typer.Context, name: str = typer.Argument(help="The tenant.")) -> None:
+    """End a suspension."""
+
+    async def work(soma: SomaClient) -> None:
+        _show_tenants([await soma.tenants.resume(name)], as_json=place_of(context).json)
+
+    talk(context, work, memory_server=True)
+
+
 @key.command("create")
 def create_key(
     context: typer.Context,
@@ -92,6 +142,13 @@ def revoke_key(context: typer.Context, key_id: str = typer.Argument(help="Id of 
         _show_keys([await soma.tenants.revoke_key(key_id)], as_json=place_of(context).json)
 
     talk(context, work, memory_server=True)
+
+
+def _number(part: str) -> float:
+    try:
+        return float(part.partition("=")[2])
+    except ValueError:
+        raise typer.BadParameter(f"{part!r} is not NAME=NUMBER", param_hint="--weight") from None
 
 
 def _show_tenants(tenants: list[pb.TenantRecord], *, as_json: bool) -> None:

@@ -307,7 +307,9 @@ class TenantRecord(google.protobuf.message.Message):
 
     @property
     def recall_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Weights of recall legs and signals that differ from the defaults, from 0 to 1, by name."""
+        """Weights of recall legs and signals in place of the preset's, from 0 to 1, by name; a signal that a
+        preset leaves out stays out of it.
+        """
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -502,8 +504,8 @@ class UpdateTenantRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """Fields to change, of display_name, quotas and its fields, labels, dedicated, scorer and
-        recall_weights; not empty.
+        """Fields to change, of display_name, quotas and its fields, labels, scorer and recall_weights; not
+        empty. A server refuses what it does not enforce.
         """
 
     def __init__(

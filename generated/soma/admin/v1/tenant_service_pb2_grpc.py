@@ -32,8 +32,9 @@ class TenantServiceStub(object):
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """
@@ -203,8 +204,9 @@ class TenantServiceServicer(object):
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """
@@ -601,8 +603,9 @@ class TenantService(object):
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """

@@ -27,8 +27,9 @@ class TenantServiceStub:
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """
@@ -134,8 +135,9 @@ class TenantServiceAsyncStub(TenantServiceStub):
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """
@@ -237,8 +239,9 @@ class TenantServiceServicer(metaclass=abc.ABCMeta):
 
     Scopes are "area:verb", "area:*" or "*": memory:read and memory:write for everything an agent
     does; admin:read and admin:write for the rpcs here, on tenants in reach; operator:read and
-    operator:write for servers, and for making, listing, suspending and deleting tenants. act-as, which
-    no wildcard implies, lets a brain speak for any tenant. A credential grants only scopes it has.
+    operator:write for servers, and operator:write for making, suspending and deleting tenants: who has
+    it reaches every tenant here. act-as, which no wildcard implies, lets a brain speak for any tenant.
+    A credential grants only scopes it has.
 
     rpcs that a server does not serve yet end with UNIMPLEMENTED. Every change is in the audit log.
     """

@@ -1,2 +1,2 @@
 -- Read a tenant.
-SELECT tenant, state, display_name, dedicated, created_at FROM tenants WHERE tenant = $1;
+SELECT * FROM tenants WHERE tenant = $1;
