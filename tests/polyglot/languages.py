@@ -38,4 +38,11 @@ LANGUAGES = [
         [["go", "generate", "./..."], ["go", "vet", "./..."], ["go", "build", "-o", "build/scenario", "./scenario"]],
         ["build/scenario"],
     ),
+    Language(
+        "TypeScript",
+        CLIENTS / "typescript",
+        [("node", "nodejs"), ("npm", "npm")],
+        [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["npm", "run", "build"]],
+        ["node", "build/src/scenario.js"],
+    ),
 ]
