@@ -212,3 +212,13 @@ BUGS = (
         "tests/integration/index/test_reconciling.py::test_rows_of_a_tenant_nobody_knows_leave_the_index",
     ),
 )
+
+NO_CHECK_OF_HITS = (
+    Edit(
+        f"{_QUERIES}/pool.sql",
+        "SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0",
+        "SELECT * FROM memory_items i WHERE i.memory_id = named.memory_id OFFSET 0",
+    ),
+    Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n)", "WHERE true OR ({live} AND {filter})\n)"),
+)
+"""Recall without the re-reading of hits: whatever the index proposes is answered."""

@@ -16,6 +16,8 @@ import asyncpg
 import grpc
 import httpx
 
+from memory_server.stores.milvus.index import MilvusIndex
+from memory_server.stores.milvus.wire import MilvusAddress
 from soma.common.v1 import types_pb2 as common
 from soma.graph.v1 import graph_service_pb2 as graph_pb
 from soma.graph.v1 import graph_service_pb2_grpc as graph_rpc
@@ -23,6 +25,7 @@ from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1 import memory_service_pb2_grpc as rpc
 from tests.adversity.torture.attacks import ATTACKS, SHARED_WORDS, Blow, Home
+from tests.adversity.torture.indexes import largest_collection, plant_rows
 from tests.adversity.torture.parts import Part
 from tests.adversity.torture.scene import Inhabitant, Scene
 from tests.adversity.torture.verdicts import Verdict
@@ -185,6 +188,19 @@ async def overheard(scene: Scene) -> list[str]:
     return found
 
 
+async def plant_strangers(scene: Scene, homes: Sequence[Home], seed: int) -> int:
+    """Have the index say of others' memories that they are each tenant's own; return of how many."""
+    chosen = random.Random(seed)
+    await scene.indexed()
+    collection = await largest_collection(scene)
+    async with MilvusIndex(MilvusAddress.parse(scene.stack.stores.milvus_uri)) as index:
+        for home in homes:
+            others = [one for one in chosen.sample(homes, min(4, len(homes))) if one is not home]
+            rows = [(SHARED_WORDS, memory_id) for other in others for memory_id in other.memory_ids]
+            await plant_rows(index, collection, home.inhabitant, rows, version=1)
+    return sum(len(home.memory_ids) for home in homes)
+
+
 async def without_row_security(scene: Scene) -> int:
     """Take the wall inside Postgres down; return from how many tables."""
     connection = await asyncpg.connect(scene.stack.stores.postgres_admin_url)
@@ -198,6 +214,14 @@ async def without_row_security(scene: Scene) -> int:
     finally:
         await connection.close()
     return len(tables)
+
+
+async def breached(scene: Scene, homes: Sequence[Home], attempts: int, seed: int) -> Verdict:
+    """With no wall left between index and caller there are leaks: the search for them is not blind."""
+    await without_row_security(scene)
+    findings = await attack(scene, homes, attempts, seed)
+    told = f"{len(findings.leaks)} in {sum(findings.attempts.values()):,} attempts"
+    return Verdict("with row-level security off as well there are leaks", bool(findings.leaks), told)
 
 
 async def raided(scene: Scene, name: str, homes: Sequence[Home], attempts: int, seed: int, **facts: Any) -> Part:
