@@ -1,10 +1,11 @@
 """How good recall is, through the real servers: each conversation a tenant, each question a recall through the brain.
 
-    ./dev bench quality --data DIR [--data DIR …] [--stores N] [--limit N] [--json]
+    ./dev bench quality --data DIR [--data DIR …] [--stores N] [--limit N] [--ablate] [--json]
 
 Starts a stack of its own, stores every turn over RememberMany, waits until the index has them, recalls each question
 and compares with BM25 and with reciprocal rank fusion (k = 60) of BM25 and MiniLM, computed in the same run from the
-same turns. The metrics are those of bench/metrics.py; bench/dialogues.py says what a data directory holds.
+same turns. --ablate asks every question again without each signal in turn, its weight set to 0 for the tenants.
+The metrics are those of bench/metrics.py; bench/dialogues.py says what a data directory holds.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ from soma_embedded import EmbeddedStack, StackSettings
 
 INDEXED_WITHIN_S = 3_600.0
 CONCURRENT_RECALLS = 4
+ABLATIONS: dict[str, dict[str, float]] = {
+    name: {name: 0.0}
+    for name in (
+        *("keyword", "late_interaction", "reach", "answer", "session", "actor", "date", "question"),
+        *("first_person", "time"),
+    )
+} | {"neighbours": {"previous": 0.0, "following": 0.0, "answer": 0.0}}
+"""What is left out, and the weights that leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +57,13 @@ class Measured:
     degraded: int
     """Answers that were not whole."""
     rankings: Rankings
+    ablated: dict[str, Rankings]
+    """Rankings without each signal, by its name."""
 
 
-async def measure(stack: EmbeddedStack, data: Dialogues, limit: int, preset: Preset) -> Measured:
+async def measure(
+    stack: EmbeddedStack, data: Dialogues, limit: int, preset: Preset, *, ablate: bool = False
+) -> Measured:
     """Store, wait for the index, recall."""
     turn_ids: dict[str, str] = {}
     tenants = {store: _tenant_name(data.name, store) for store in data.stores}
@@ -67,8 +80,15 @@ async def measure(stack: EmbeddedStack, data: Dialogues, limit: int, preset: Pre
         await _indexed(memory)
         indexed_s = time.monotonic() - began
         rankings, took_ms, degraded = await _recall(clients, data.questions, turn_ids, limit, preset)
+        ablated: dict[str, Rankings] = {}
+        for name, weights in ABLATIONS.items() if ablate else ():
+            _progress(f"{data.name}: without {name}")
+            for tenant in tenants.values():
+                await memory.tenants.update(tenant, recall_weights=weights)
+            ablated[name], _, lost = await _recall(clients, data.questions, turn_ids, limit, preset)
+            degraded += lost
     median, high = np.percentile(took_ms, [50, 95])
-    return Measured(data.turns / stored_s, indexed_s, (float(median), float(high)), degraded, rankings)
+    return Measured(data.turns / stored_s, indexed_s, (float(median), float(high)), degraded, rankings, ablated)
 
 
 async def _open_tenants(stack: EmbeddedStack, names: Sequence[str]) -> dict[str, str]:
@@ -165,7 +185,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _compared(stack: EmbeddedStack, data: Dialogues, options: argparse.Namespace) -> dict[str, Any]:
-    measured = await measure(stack, data, options.limit, Preset(options.preset))
+    measured = await measure(stack, data, options.limit, Preset(options.preset), ablate=options.ablate)
     _progress(f"{data.name}: the yardsticks")
     keyword, fused = await keyword_and_fused(data, options.limit)
     return {
@@ -181,6 +201,7 @@ async def _compared(stack: EmbeddedStack, data: Dialogues, options: argparse.Nam
             "RRF60": averages(data.questions, fused),
             "BM25": averages(data.questions, keyword),
         },
+        "without": {name: averages(data.questions, rankings)[TOTAL] for name, rankings in measured.ablated.items()},
     }
 
 
@@ -201,6 +222,10 @@ def show(name: str, report: dict[str, Any]) -> None:
             print(
                 f"{label:<28}{values['n']:>6.0f}" + "".join(f"{values[metric]:>9.3f}" for metric in NAMES), flush=True
             )
+    for name, values in report["without"].items():
+        whole = report["rows"]["Soma"][TOTAL]
+        gains = "".join(f"{whole[metric] - values[metric]:>+9.3f}" for metric in NAMES)
+        print(f"{'gain of ' + name:<28}{values['n']:>6.0f}{gains}", flush=True)
 
 
 def _progress(text: str) -> None:
@@ -214,6 +239,7 @@ def main() -> int:
     parser.add_argument("--stores", type=int, help="only the first N stores of each data set")
     parser.add_argument("--limit", type=int, default=20, help="hits of a recall (default: 20)")
     parser.add_argument("--preset", default="balanced", choices=[preset.value for preset in Preset])
+    parser.add_argument("--ablate", action="store_true", help="ask again without each signal")
     parser.add_argument("--data-dir", type=Path, help="keep the stack's data here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
