@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from memory_server.ports import Collection, IndexJob
+from memory_server.ports import Collection, CollectionLostError, IndexJob
 from soma_contract.errors import EmbeddingProfileMismatchError
 from soma_contract.memory import Forget, Memory, Target, Update, Vector
 from soma_contract.tenant import Tenant, admin_tenant
@@ -317,6 +318,17 @@ async def test_a_collection_is_lost_once_however_many_notice(truth: Truth, tenan
     old = await collection_of(truth, tenant)
     fresh = await asyncio.gather(*(truth.queue.new_epoch(old) for _ in range(5)))
     assert 1 == len({collection.epoch for collection in fresh})
+
+
+async def test_a_collection_that_another_has_replaced_cannot_be_declared_lost(truth: Truth, tenant: Tenant) -> None:
+    await stored(truth, tenant, remember("one"))
+    present = await collection_of(truth, tenant)
+    await truth.queue.settle(await claimed(truth), present)
+    replaced = replace(present, name=f"{present.name}_before")
+    with pytest.raises(CollectionLostError, match=replaced.name):
+        await truth.queue.new_epoch(replaced)
+    assert (present.name, present.epoch) == ((now := await collection_of(truth, tenant)).name, now.epoch)
+    assert 0 == (await truth.queue.lag(tenant)).rows, "nothing was queued again"
 
 
 async def test_what_was_settled_into_a_lost_collection_is_not_indexed(truth: Truth, tenant: Tenant) -> None:

@@ -33,11 +33,11 @@ class Tier:
     """How long it may take."""
 
     def scaled(self, by: float) -> Tier:
-        """Return the tier with its counts multiplied, none below a handful."""
+        """Return the tier with its counts multiplied, none below a handful; all stays all."""
         counts = {
             field.name: max(least, round(getattr(self, field.name) * by))
             for field in fields(self)
-            if (least := _LEAST.get(field.name)) is not None
+            if (least := _LEAST.get(field.name)) is not None and getattr(self, field.name)
         }
         return replace(self, **counts) if by != 1 else self
 
