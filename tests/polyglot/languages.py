@@ -45,4 +45,11 @@ LANGUAGES = [
         [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["npm", "run", "build"]],
         ["node", "build/src/scenario.js"],
     ),
+    Language(
+        "Rust",
+        CLIENTS / "rust",
+        [("cargo", "cargo")],
+        [["cargo", "build", "--quiet", "--examples"]],
+        ["target/debug/examples/scenario"],
+    ),
 ]
