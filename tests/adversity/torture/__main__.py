@@ -30,16 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--scale must be more than 0")
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
     run = Run(asked.tier, seed, asked.scale, TIERS[asked.tier].scaled(asked.scale))
+    # What is kept beside the code is a run of a big tier, nothing less.
+    place: Path | None = asked.report or (_REPORT if asked.tier != "ci" and not asked.only else None)
+
+    def write() -> None:
+        # After each experiment, so that a run that is stopped has told what it found until then.
+        if place is not None:
+            place.write_text(report(run), encoding="utf-8")
+
     try:
-        asyncio.run(run_all(run, asked.only or (IN_CI if asked.tier == "ci" else list(EXPERIMENTS))))
+        names = asked.only or (IN_CI if asked.tier == "ci" else list(EXPERIMENTS))
+        asyncio.run(run_all(run, names, write))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-    text = report(run)
-    # What is kept beside the code is a whole run of a big tier, nothing less.
-    place = asked.report or (_REPORT if asked.tier != "ci" and not asked.only else None)
-    if place is not None:
-        place.write_text(text, encoding="utf-8")
-    print(text)
+    print(report(run))
     print(f"{run.passed} passed, {run.failed} failed")
     return 0 if run.failed == 0 and run.passed > 0 else 1
 

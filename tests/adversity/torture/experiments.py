@@ -107,8 +107,11 @@ IN_CI = ("killing", "isolation", "planted")
 """What a pull request waits for."""
 
 
-async def run_all(run: Run, names: Sequence[str]) -> None:
-    """Run experiments one after the other; one that breaks counts as a failure and the others go on."""
+async def run_all(run: Run, names: Sequence[str], done: Callable[[], None] = lambda: None) -> None:
+    """Run experiments one after the other; one that breaks counts as a failure and the others go on.
+
+    ``done`` is called after each.
+    """
     for name in names:
         began = time.monotonic()
         seed = random.Random(f"{run.seed} {name}").getrandbits(64)
@@ -125,3 +128,4 @@ async def run_all(run: Run, names: Sequence[str]) -> None:
         print(f"{name}: {len(verdicts) - len(failed)} passed, {len(failed)} failed, {took_s:.0f} s", file=sys.stderr)
         for verdict in failed:
             print(f"  FAILED {verdict.name}: {verdict.told}", file=sys.stderr, flush=True)
+        done()

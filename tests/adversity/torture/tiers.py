@@ -1,4 +1,4 @@
-"""How big each tier is; ``--scale`` makes all of it smaller or bigger."""
+"""How big each tier is; ``--scale`` makes all of it but the number of tenants smaller or bigger."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ class Tier:
 _LEAST = {
     "acknowledged": 50,
     "kills": 2,
-    "tenants": 3,
     "crash_points": 2,
     "hits": 1,
     "attempts": 300,

@@ -56,10 +56,12 @@ class Watcher:
     async def changes(self, until: int) -> list[pb.ChangeSet]:
         """The changes up to and including a revision."""
         found = []
-        while self.through < until:
-            frame = await self.next()
-            if frame.HasField("changes"):
-                found.append(frame.changes)
+        # Checkpoints come for ever, also when changes do not.
+        async with asyncio.timeout(2 * PATIENCE_S):
+            while self.through < until:
+                frame = await self.next()
+                if frame.HasField("changes"):
+                    found.append(frame.changes)
         return found
 
 
