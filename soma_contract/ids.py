@@ -29,6 +29,12 @@ def keyed_memory_id(namespace: str, key: str) -> str:
     return str(uuid.UUID(int=_stamp(int.from_bytes(digest, "big"), _VERSION_8)))
 
 
+def foreign_memory_id(*names: str) -> str:
+    """Return the UUIDv8 of a thing of another program, named by some texts: the same whenever it is brought again."""
+    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=16, person=b"soma-foreign-id").digest()
+    return str(uuid.UUID(int=_stamp(int.from_bytes(digest, "big"), _VERSION_8)))
+
+
 def parse_memory_id(text: str) -> str:
     """Return the canonical form of a UUID; raises ValueError for anything else."""
     try:

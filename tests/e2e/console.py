@@ -54,6 +54,11 @@ class Console:
 
     environment: dict[str, str]
 
+    def inherited(self) -> dict[str, str]:
+        """The environment of a command that a test starts itself."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SOMA_")}
+        return {**kept, "SOMA_HOME": "/nonexistent", **self.environment}
+
     async def soma(self, *arguments: str, given: str = "", **environment: str) -> Ended:
         """One command."""
         command = (sys.executable, "-m", "soma_client.cli", *arguments)

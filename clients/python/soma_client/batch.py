@@ -25,6 +25,7 @@ from soma_contract.convert.memories import remember_to_pb
 from soma_contract.convert.recalls import hit_from_pb, query_to_pb, summary_from_pb
 from soma_contract.errors import SomaError
 from soma_contract.filters import EVERYTHING, Filter
+from soma_contract.limits import LIMITS
 from soma_contract.recall import Hit, Recalled, RecallQuery
 
 CONFLICTS = {
@@ -127,9 +128,17 @@ class BatchCalls(Bound):
         """End an import job; what is stored stays."""
         return (await self._calls.unary(self._batch.CancelImport, pb.CancelImportRequest(import_id=import_id))).job
 
+    def import_call(self) -> grpc.aio.StreamStreamCall[pb.ImportRecordsRequest, pb.ImportRecordsResponse]:
+        """One bare stream of an import; :class:`soma_client.importer.Importer` makes whole imports of them."""
+        return self._batch.ImportRecords(metadata=self._calls.metadata())
+
+    def failure(self, failed: grpc.aio.AioRpcError) -> SomaError:
+        """The error of a bare stream that failed."""
+        return self._calls.error(failed)
+
     async def import_errors(self, import_id: str) -> AsyncIterator[pb.RefusedRecord]:
         """Iterate over the refused records of an import job."""
-        request = pb.ListImportErrorsRequest(import_id=import_id)
+        request = pb.ListImportErrorsRequest(import_id=import_id, page_size=LIMITS.page_size)
         while True:
             page = await self._calls.unary(self._batch.ListImportErrors, request)
             for refused in page.refused:

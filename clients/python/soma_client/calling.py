@@ -14,10 +14,13 @@ from rpckit.status import error_from_rpc
 from soma_contract.errors import (
     CircuitBreakerOpenError,
     Code,
+    ExhaustedError,
     FieldViolationError,
     SomaError,
     UnavailableError,
     Violation,
+    WindowExceededError,
+    WriteConflictError,
 )
 from soma_contract.memory import DEFAULT_NAMESPACE
 
@@ -167,3 +170,13 @@ async def _nothing() -> AsyncGenerator[Any, None]:
 def is_passing(error: SomaError) -> bool:
     """Whether the same call may succeed later without anybody changing it."""
     return isinstance(error, UnavailableError | CircuitBreakerOpenError) or error.code is Code.UNAVAILABLE
+
+
+def may_resume(error: SomaError) -> bool:
+    """Whether a stream that ended so is worth opening again where it broke off."""
+    if isinstance(error, WindowExceededError):
+        return False
+    if is_passing(error) or isinstance(error, ExhaustedError | WriteConflictError):
+        return True
+    # Without a reason it is the connection's own word, not a server's.
+    return not error.reason and error.code in (Code.INTERNAL, Code.UNKNOWN, Code.CANCELLED, Code.DEADLINE_EXCEEDED)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from soma_client.cli import doctor, graph, local, memories, servers, settings, tenants
+from soma_client.cli import doctor, exporting, graph, importing, local, memories, servers, settings, tenants, watching
 from soma_client.cli.options import hoisted
 from soma_client.cli.place import BRAIN, MEMORY_SERVER, Place
 
@@ -71,6 +71,9 @@ app.command()(memories.get)
 app.command()(memories.forget)
 app.command("list")(memories.list_memories)
 app.command()(memories.history)
+app.command("import")(importing.import_files)
+app.command("export")(exporting.export_records)
+app.command()(watching.watch)
 app.command()(servers.components)
 app.command()(servers.info)
 app.command()(servers.whoami)
