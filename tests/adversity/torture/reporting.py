@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -104,8 +104,7 @@ def _commit() -> str:
     return asked.stdout.strip() or "unknown"
 
 
-def _table(head: Sequence[str], rows: object) -> list[str]:
-    assert isinstance(rows, list) or hasattr(rows, "__iter__")
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
 
