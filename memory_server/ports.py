@@ -140,6 +140,21 @@ class TermStats:
     frequencies: NDArray[np.int64]
     revision: int | None = None
     """As of which of the tenant's revisions they and the rows beside them were read; None where that is not told."""
+    open: OpenRows | None = None
+    """What the index may not hold; None where that was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRows:
+    """Rows of a pool that the index may not hold yet, where there are few of them.
+
+    ``ids`` are those that match; ``pending_rows`` of them are un-indexed.  With ``more`` there are more than are read
+    along with a pool, and none is in it for that reason.
+    """
+
+    ids: tuple[str, ...]
+    pending_rows: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +171,7 @@ class StoredVectors:
     token_ids: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class PoolRow:
     """A live memory that may become a hit, with all that scoring needs.
 
@@ -242,6 +257,7 @@ class RecallSource(Protocol):
         details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
+        epoch: int | None = None,
     ) -> tuple[list[PoolRow], TermStats]:
         """Re-read candidates and bring what scoring needs, in one round trip.
 
@@ -250,6 +266,8 @@ class RecallSource(Protocol):
         Only rows of this tenant that are live and match the filter come back, whatever the ids
         say.  With ``neighbours`` the direct session neighbours of the candidates come too.  The
         memory named by ``exact``, and those whose text is verbatim ``exact_text``, come in any case.
+        With ``epoch``, that of the collection that was searched, the rows that the index does not hold, or only took
+        in within the last 10 s, come as well, where they are few: `TermStats.open` tells.
         """
         ...
 

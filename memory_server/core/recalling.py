@@ -71,6 +71,27 @@ class _Ranked:
         return () if reached is None else reached.path
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One recall under way: what is asked, where it is searched, and what became of it so far."""
+
+    tenant: Tenant
+    query: RecallQuery
+    filter: Filter
+    collection: Collection
+    weights: Weights
+    wanted: frozenset[Leg]
+    legs: Legs
+    budgets: RecallBudgets
+    found: Candidates
+    started: float
+
+    @property
+    def details(self) -> bool:
+        """Whether vectors of sentences and tokens are needed."""
+        return self.weights.details or self.query.explain
+
+
 @dataclass(slots=True)
 class Recalling:
     """Finds memories; the index proposes, the truth disposes."""
@@ -91,6 +112,8 @@ class Recalling:
     on_summary: Callable[[Summary], None] = lambda summary: None
     """Called at the end of each recall, for metrics."""
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
+    _many_open: OrderedDict[Tenant, float] = field(default_factory=OrderedDict)
+    """When a tenant last had more rows that the index may not hold than come along with a pool."""
 
     async def recall(
         self, tenant: Tenant, query: RecallQuery, *, namespace: str, deadline_s: float | None = None
@@ -117,41 +140,34 @@ class Recalling:
         if query.min_relevance is not None:
             filter = AllOf((filter, NumberRange(NumberField.RELEVANCE, low=query.min_relevance)))
         question = await self.questions.understood(tenant, query, filter)
-        found = Candidates()
-
-        per_leg = FAST_POOL_PER_LEG if query.preset is Preset.FAST else POOL_PER_LEG
-
-        async def read() -> tuple[Overlay, float]:
-            overlay = await self.search.overlay(tenant, filter, question, collection, legs)
-            return overlay, self.clock.monotonic() - started
-
-        async def search(question: Question) -> None:
-            await self.search.search(
-                tenant,
-                filter,
-                question,
-                collection,
-                legs,
-                found,
-                wanted=wanted,
-                limit=max(per_leg, 2 * query.limit),
-                exact_filter=not reads_payload(filter),
-                deadline_s=budgets.index_s,
-            )
-
+        asking = _Asking(tenant, query, filter, collection, weights, wanted, legs, budgets, Candidates(), started)
+        # The newest rows come along with the pool, unless there were many of them a moment ago.
+        along = self._many_open.get(tenant, -_FRESH_S) + _FRESH_S <= started
         with _first_error():
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(read())
+                reading = None if along else group.create_task(self._overlay(asking, question))
                 if wanted & {Leg.DENSE, Leg.LATE_INTERACTION} or query.embedding is not None:
                     question = await self.questions.embedded(
                         tenant, query, question, filter, budgets.embed_s, with_tokens=weights.late_interaction > 0
                     )
-                await search(question)
-        overlay, read_after_s = reading.result()
-        if read_after_s > _OVERLAP_S:
-            await search(question)
-        self._add_overlay(overlay, question, found, legs, started)
-        ranked = await self._ranked(tenant, query, filter, question, weights, found, legs, budgets)
+                await self._search(asking, question)
+        if reading is not None:
+            await self._add_overlay(asking, question, reading.result())
+        elif along and self.clock.monotonic() - started > _OVERLAP_S:
+            along = False
+            await self._add_overlay(asking, question, await self._overlay(asking, question))
+        rows, stats = await self._pool(asking, question, along=along)
+        if stats.open is not None and stats.open.more:
+            self._note_many_open(tenant)
+            await self._add_overlay(asking, question, await self._overlay(asking, question))
+            rows, stats = await self._pool(asking, question, along=False)
+        elif stats.open is not None:
+            found = asking.found
+            found.pending_rows = stats.open.pending_rows
+            found.add(Leg.OVERLAY, list(stats.open.ids))
+            legs.ran(Leg.OVERLAY, started, len(stats.open.ids))
+        found = asking.found
+        ranked = await self._ranked(asking, question, rows, stats)
         if not legs.any_ran and Leg.EXACT not in wanted:
             raise self._nothing_ran(legs)
         for leg in Leg:
@@ -174,48 +190,58 @@ class Recalling:
             raise self._nothing_ran(legs)
         return Recalled(hits, summary)
 
-    async def _ranked(
-        self,
-        tenant: Tenant,
-        query: RecallQuery,
-        filter: Filter,
-        question: Question,
-        weights: Weights,
-        found: Candidates,
-        legs: Legs,
-        budgets: RecallBudgets,
-    ) -> _Ranked:
-        """Re-read the candidates in the truth and rank them; fill up where the index left out matches."""
-        neighbours, details = weights.conversation, weights.details or query.explain
-        started = legs.now()
-        ids = found.ids
-        rows, stats = await self.source.pool(
-            tenant,
-            filter,
+    async def _overlay(self, asking: _Asking, question: Question) -> tuple[Overlay, float]:
+        """Read what the index does not hold; with the moment when it was read."""
+        overlay = await self.search.overlay(asking.tenant, asking.filter, question, asking.collection, asking.legs)
+        return overlay, self.clock.monotonic()
+
+    async def _search(self, asking: _Asking, question: Question) -> None:
+        query = asking.query
+        per_leg = FAST_POOL_PER_LEG if query.preset is Preset.FAST else POOL_PER_LEG
+        await self.search.search(
+            asking.tenant,
+            asking.filter,
+            question,
+            asking.collection,
+            asking.legs,
+            asking.found,
+            wanted=asking.wanted,
+            limit=max(per_leg, 2 * query.limit),
+            exact_filter=not reads_payload(asking.filter),
+            deadline_s=asking.budgets.index_s,
+        )
+
+    async def _pool(self, asking: _Asking, question: Question, *, along: bool) -> tuple[list[PoolRow], TermStats]:
+        """Re-read the candidates in the truth; fill up where the index left out matches."""
+        rows, stats = await self._read(asking, question, asking.found.ids, along=along)
+        if len(rows) < asking.query.limit and not (stats.open is not None and stats.open.more):
+            more = await self.journal.matching_ids(asking.tenant, asking.filter, asking.query.limit + 1)
+            missing = [memory_id for memory_id in more if memory_id not in {row.memory.memory_id for row in rows}]
+            if missing:
+                rows, stats = await self._read(asking, question, [*asking.found.ids, *missing], along=along)
+        return [row for row in rows if row.memory.memory_id != question.excluded], stats
+
+    async def _read(
+        self, asking: _Asking, question: Question, ids: Sequence[str], *, along: bool
+    ) -> tuple[list[PoolRow], TermStats]:
+        return await self.source.pool(
+            asking.tenant,
+            asking.filter,
             ids,
             terms=question.terms,
             profile=self.embedding.profile.key,
-            neighbours=neighbours,
-            details=details,
+            neighbours=asking.weights.conversation,
+            details=asking.details,
             exact=question.exact,
             exact_text=question.text,
+            epoch=asking.collection.epoch if along else None,
         )
-        if len(rows) < query.limit:
-            more = await self.journal.matching_ids(tenant, filter, query.limit + 1)
-            missing = [memory_id for memory_id in more if memory_id not in {row.memory.memory_id for row in rows}]
-            if missing:
-                rows, stats = await self.source.pool(
-                    tenant,
-                    filter,
-                    [*ids, *missing],
-                    terms=question.terms,
-                    profile=self.embedding.profile.key,
-                    neighbours=neighbours,
-                    details=details,
-                    exact=question.exact,
-                    exact_text=question.text,
-                )
-        rows = [row for row in rows if row.memory.memory_id != question.excluded]
+
+    async def _ranked(self, asking: _Asking, question: Question, rows: list[PoolRow], stats: TermStats) -> _Ranked:
+        """Rank the pool, with what links lead to and what a model says of the best where that is wanted."""
+        tenant, query, filter, weights = asking.tenant, asking.query, asking.filter, asking.weights
+        legs, budgets, found = asking.legs, asking.budgets, asking.found
+        started = legs.now()
         rows = await self._with_vectors(tenant, rows, question, legs, budgets.embed_s)
         legs.ran(Leg.EXACT, started, sum(names(question.exact, row, question.text) for row in rows))
         started = legs.now()
@@ -235,7 +261,7 @@ class Recalling:
                     terms=question.terms,
                     profile=self.embedding.profile.key,
                     neighbours=False,
-                    details=details,
+                    details=asking.details,
                 )
                 return [row for row in fresh if row.memory.memory_id != question.excluded]
 
@@ -325,7 +351,12 @@ class Recalling:
             ranking = replace(ranking, signals={**ranking.signals, "graph": pool.options["graph"]})
         return pool, ranking
 
-    def _add_overlay(self, overlay: Overlay, question: Question, found: Candidates, legs: Legs, started: float) -> None:
+    async def _add_overlay(self, asking: _Asking, question: Question, read: tuple[Overlay, float]) -> None:
+        """Add what the overlay proposes; one read too long after the search began asks the index again."""
+        overlay, read_at = read
+        if read_at - asking.started > _OVERLAP_S:
+            await self._search(asking, question)
+        found, legs = asking.found, asking.legs
         found.pending_rows = overlay.pending_rows
         proposed = list(overlay.keyword_ids)
         vector = question.features.vector
@@ -335,9 +366,15 @@ class Recalling:
         proposed += [memory.memory_id for memory in overlay.unembedded]
         found.add(Leg.OVERLAY, proposed)
         if overlay.truncated:
-            legs.failed(Leg.OVERLAY, started, "OVERLAY_TRUNCATED", candidates=len(proposed))
+            legs.failed(Leg.OVERLAY, asking.started, "OVERLAY_TRUNCATED", candidates=len(proposed))
         else:
-            legs.ran(Leg.OVERLAY, started, len(proposed))
+            legs.ran(Leg.OVERLAY, asking.started, len(proposed))
+
+    def _note_many_open(self, tenant: Tenant) -> None:
+        self._many_open[tenant] = self.clock.monotonic()
+        self._many_open.move_to_end(tenant)
+        while len(self._many_open) > 10_000:
+            self._many_open.popitem(last=False)
 
     def _hits(
         self,

@@ -368,6 +368,76 @@ async def test_an_empty_pool_is_empty(truth: Truth, tenant: Tenant) -> None:
     assert [] == rows
 
 
+async def test_a_pool_read_again_shows_what_changed_meanwhile(truth: Truth, tenant: Tenant) -> None:
+    turns = await stored(
+        truth, tenant, *(remember(f"turn {place}", session_id="s", sequence=place) for place in range(5))
+    )
+
+    async def read(*, details: bool = True) -> dict[str, tuple[list[int], float | None, int]]:
+        ids = [turns[1].memory_id, turns[3].memory_id]
+        rows, _ = await truth.recall.pool(
+            tenant, EVERYTHING, ids, terms=["new", "turn"], profile=PROFILE, neighbours=True, details=details
+        )
+        return {
+            row.memory.text: (
+                row.term_counts.tolist(),
+                None if row.vectors is None else float(row.vectors.dense[0]),
+                0 if row.vectors is None or not details else len(row.vectors.tokens),
+            )
+            for row in rows
+        }
+
+    plain = ([0, 1], None, 0)
+    assert {f"turn {place}": plain for place in range(5)} == await read()
+    await index_all(truth, tenant)
+    embedded = ([0, 1], float(vectors().dense[0]), len(vectors().tokens))
+    without = (*embedded[:2], 0)
+    assert {f"turn {place}": without for place in range(5)} == await read(details=False)
+    for _ in range(2):
+        assert {f"turn {place}": embedded for place in range(5)} == await read()
+    changed = {1: "new candidate", 2: "new neighbour"}
+    for place, text in changed.items():
+        await truth.journal.write(
+            tenant, [Update(Target(memory_id=turns[place].memory_id), Memory(text=text), mask=("text",))]
+        )
+    await truth.journal.write(tenant, [Forget(Target(memory_id=turns[3].memory_id))])
+    assert {"turn 0": embedded, "new candidate": ([1, 0], None, 0), "new neighbour": ([1, 0], None, 0)} == await read()
+    jobs = await truth.queue.claim(limit=10, lease_s=60)
+    await truth.queue.put_vectors(PROFILE, [(job, vectors(0.7)) for job in jobs if job.memory is not None])
+    again = (float(vectors(0.7).dense[0]), len(vectors(0.7).tokens))
+    assert {
+        "turn 0": embedded,
+        "new candidate": ([1, 0], *again),
+        "new neighbour": ([1, 0], *again),
+    } == await read()
+
+
+async def test_a_few_rows_that_the_index_may_not_hold_come_along(truth: Truth, tenant: Tenant) -> None:
+    old, other = await stored(truth, tenant, remember("old tea"), remember("old cake", tags=("other",)))
+    collection = await truth.queue.active_collection(tenant, PROFILE, DIMENSION)
+
+    async def read(filter: Filter = EVERYTHING) -> tuple[set[str], set[str], int, bool]:
+        rows, stats = await truth.recall.pool(
+            tenant, filter, [], terms=[], profile=PROFILE, neighbours=False, epoch=collection.epoch
+        )
+        assert stats.open is not None
+        ids = {row.memory.memory_id for row in rows}
+        return ids, set(stats.open.ids), stats.open.pending_rows, stats.open.more
+
+    both = {old.memory_id, other.memory_id}
+    assert (both, both, 2, False) == await read()
+    assert ({other.memory_id}, {other.memory_id}, 1, False) == await read(TagsAny(("other",)))
+    await index_all(truth, tenant)
+    assert (both, both, 0, False) == await read()
+    await truth.pass_time(11)
+    assert (set(), set(), 0, False) == await read()
+    new = await stored(truth, tenant, *(remember(f"note {number}") for number in range(16)))
+    ids = {memory.memory_id for memory in new}
+    assert (ids, ids, 16, False) == await read()
+    await stored(truth, tenant, remember("one too many"))
+    assert (set(), set(), 0, True) == await read()
+
+
 async def test_vectors_can_be_put_by_a_recall_without_a_claim(truth: Truth, tenant: Tenant) -> None:
     (memory,) = await stored(truth, tenant, remember("tea"))
     job = IndexJob(tenant, memory.memory_id, memory.version, 0, memory, None, "")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_server.domain.bm25 import bm25, idf
-from memory_server.ports import Overlay, PoolRow, TermStats
+from memory_server.ports import OpenRows, Overlay, PoolRow, TermStats
 from memory_server.stores.inmemory.journal_state import InMemoryTruth, TenantRows
 from memory_server.stores.scopes import namespaces_of
 from soma_contract.filters import EVERYTHING, Filter, LabelField, LabelIn, matches
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
 
+OPEN_WINDOW = 16
+"""So many rows that the index may not hold are read along with a pool."""
 RECENT = timedelta(seconds=10)
 """An index may need this long to show what it took in."""
 
@@ -96,10 +98,14 @@ class InMemoryRecallSource:
         details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
+        epoch: int | None = None,
     ) -> tuple[list[PoolRow], TermStats]:
         """Re-read candidates and bring what scoring needs."""
         rows, now = self.truth.of(tenant), self.truth.clock.now()
-        wanted = set(ids)
+        searched = max(epoch or 0, self._epoch(tenant, profile), 1)
+        opened = [] if epoch is None else _open_ids(rows, searched, now)
+        more = len(opened) > OPEN_WINDOW
+        wanted = {*ids, *(() if more else opened)}
         found: list[Memory] = []
         for memory in rows.living(now, filter):
             named = exact is not None and _names(exact, memory)
@@ -109,7 +115,12 @@ class InMemoryRecallSource:
         near = [memory for memory in near if rows.rows[memory.memory_id].lives(now) and matches(filter, memory)]
         pool = [_pool_row(rows, memory, terms, profile, neighbour=False) for memory in found]
         pool += [_pool_row(rows, memory, terms, profile, neighbour=True) for memory in near]
-        return pool, _statistics(rows, filter, terms)
+        statistics = _statistics(rows, filter, terms)
+        if epoch is not None:
+            among = () if more else tuple(row.memory.memory_id for row in pool if row.memory.memory_id in set(opened))
+            behind = sum(rows.jobs[memory_id].indexed_epoch < searched for memory_id in among)
+            statistics = replace(statistics, open=OpenRows(among, behind, more))
+        return pool, statistics
 
     def _epoch(self, tenant: Tenant, profile: str) -> int:
         fitting = [

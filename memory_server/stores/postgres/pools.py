@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from memory_server.stores.postgres.checks import check_postgres
 from memory_server.stores.postgres.errors import COMPONENT, PostgresRefusedError, translated
+from memory_server.stores.postgres.row_cache import RowCache
 from memory_server.stores.postgres.transactions import Transactions
 from soma_contract.errors import ComponentUnavailableError
 
@@ -56,6 +57,8 @@ class Pools:
     indexing: Transactions
     bulk: Transactions
     health: Transactions
+    rows: RowCache = field(default_factory=RowCache)
+    """What recall read lately, as of this Postgres."""
 
     async def probe(self) -> None:
         """Answer, or raise ComponentUnavailableError; takes no connection from the calls."""
@@ -72,12 +75,19 @@ async def open_pools(url: str, sizes: PoolSizes | None = None) -> AsyncIterator[
     """
     sizes = sizes or PoolSizes()
     await _check(url)
+    rows = RowCache()
+
+    async def connected(_: asyncpg.Connection) -> None:
+        # It may lead to another server than the one whose tuples were read, as after a failover.
+        rows.clear()
+
     async with AsyncExitStack() as stack:
         yield Pools(
-            interactive=await _pool(stack, url, "interactive", sizes.interactive, 30_000),
+            interactive=await _pool(stack, url, "interactive", sizes.interactive, 30_000, connected),
             indexing=await _pool(stack, url, "indexing", sizes.indexing, 60_000),
             bulk=await _pool(stack, url, "bulk", sizes.bulk, 120_000),
             health=await _pool(stack, url, "health", sizes.health, 2_000),
+            rows=rows,
         )
 
 
@@ -99,7 +109,14 @@ async def _check(url: str) -> None:
             await connection.close()
 
 
-async def _pool(stack: AsyncExitStack, url: str, purpose: str, size: int, statement_ms: int) -> Transactions:
+async def _pool(
+    stack: AsyncExitStack,
+    url: str,
+    purpose: str,
+    size: int,
+    statement_ms: int,
+    connected: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+) -> Transactions:
     pool: asyncpg.Pool = asyncpg.create_pool(
         url,
         min_size=1,
@@ -111,6 +128,7 @@ async def _pool(stack: AsyncExitStack, url: str, purpose: str, size: int, statem
         max_cached_statement_lifetime=0,
         server_settings=_SESSION | {"application_name": f"soma {purpose}", "statement_timeout": f"{statement_ms}ms"},
         reset=_nothing,
+        init=connected,
     )
     stack.push_async_callback(_close, pool)
     with translated("connect"):

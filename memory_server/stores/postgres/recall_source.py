@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_server.ports import Overlay, PoolRow, TermStats
-from memory_server.stores.fingerprints import place_key, term_keys, text_key
+from memory_server.stores.fingerprints import term_keys
 from memory_server.stores.postgres import sql
 from memory_server.stores.postgres.filters import LIVE, Parameters, compiled
+from memory_server.stores.postgres.pool_reads import Asked, PoolRead, namespaces
 from memory_server.stores.postgres.pools import Pools
-from memory_server.stores.postgres.records import WIDTH, columns, memory_of
-from memory_server.stores.postgres.vectors import all_vectors_of, bigints_of, count_matrix, dense_matrix
-from memory_server.stores.scopes import namespaces_of
+from memory_server.stores.postgres.records import columns, memory_of
+from memory_server.stores.postgres.vectors import dense_matrix
 from soma_contract.filters import Filter
 from soma_contract.memory import Memory, Target
 from soma_contract.tenant import Tenant
@@ -112,67 +112,14 @@ class PostgresRecallSource:
         details: bool = True,
         exact: Target | None = None,
         exact_text: str = "",
+        epoch: int | None = None,
     ) -> tuple[list[PoolRow], TermStats]:
         """Re-read candidates and bring what scoring needs, in one query."""
-        keys = term_keys(tenant.name, terms)
-        parameters = Parameters([tenant.name])
-        parts = {
-            "columns": columns("m"),
-            "details": sql.query("part_details" if details else "part_no_details"),
-            "ids": _candidates(ids, exact, exact_text, parameters),
-            "live": LIVE,
-            "profile": parameters.add(profile, "text"),
-            "namespaces": _namespaces(filter, parameters),
-            "keys": parameters.add(keys, "bigint[]"),
-            "filter": compiled(filter, parameters),
-        }
-        near = sql.query("part_near") if neighbours else ""
-        query = sql.filled(
-            "pool", near=near, neighbours=sql.filled("part_neighbours", **parts) if near else "", **parts
-        )
-        async with self.pools.interactive.tenant(tenant) as connection:
-            rows = await connection.fetch(query, *parameters.values)
-        return _pool_rows(rows, keys), _term_stats(rows, len(keys))
-
-
-def _pool_rows(rows: Sequence[asyncpg.Record], keys: Sequence[int]) -> list[PoolRow]:
-    plain = [tuple(row) for row in rows]
-    counts = count_matrix(keys, [(row[WIDTH + 1], row[WIDTH + 2]) for row in plain])
-    packed = [None if row[WIDTH + 3] is None else row[WIDTH + 3 : WIDTH + 7] for row in plain]
-    return [
-        PoolRow(memory_of(row), vectors, row_counts, row[WIDTH], row[WIDTH + 7])
-        for row, vectors, row_counts in zip(plain, all_vectors_of(packed), counts, strict=True)
-    ]
-
-
-def _term_stats(rows: Sequence[asyncpg.Record], terms: int) -> TermStats:
-    if not rows:
-        return TermStats(0, 0.0, np.zeros(terms, np.int64))
-    row = next((row for row in rows if row["corpus_memories"] is not None), None)
-    if row is None:
-        return TermStats(0, 0.0, np.zeros(terms, np.int64))
-    memories, revision = row["corpus_memories"], row["revision"] or 0
-    frequencies = bigints_of(row["corpus_frequencies"]) if terms else np.zeros(0, np.int64)
-    return TermStats(memories, row["corpus_length"] / memories if memories else 0.0, frequencies, revision)
-
-
-def _candidates(ids: Sequence[str], exact: Target | None, exact_text: str, parameters: Parameters) -> str:
-    """The ids to read: those given, that of the exact target, and those of the verbatim text."""
-    given = parameters.add(list(ids), "uuid[]")
-    more = []
-    if exact is not None and exact.memory_id:
-        more.append(f"SELECT {parameters.add(exact.memory_id, 'uuid')}")
-    elif exact is not None and exact.key:
-        namespace, key = parameters.add(exact.namespace, "text"), parameters.add(exact.key, "text")
-        more.append(sql.filled("part_exact_key", namespace=namespace, key=key))
-    elif exact is not None and exact.coordinate is not None:
-        more.append(sql.filled("part_exact_place", place=parameters.add(place_key(exact.coordinate), "bigint")))
-    if exact_text:
-        key, text = parameters.add(text_key(exact_text), "bigint"), parameters.add(exact_text, "text")
-        more.append(sql.filled("part_exact_text", key=key, text=text))
-    if not more:
-        return given
-    return f"ARRAY({' UNION '.join([f'SELECT unnest({given})', *more])})"
+        asked = Asked(tenant, filter, ids, terms, profile, neighbours, details, exact, exact_text, epoch)
+        read = PoolRead(asked, self.pools.rows)
+        answer = await self.pools.interactive.read(read.written)
+        rows = read.rows(answer)
+        return rows, read.stats(answer, rows)
 
 
 def _term_parts(tenant: Tenant, filter: Filter, terms: Sequence[str], parameters: Parameters) -> dict[str, str]:
@@ -183,17 +130,12 @@ def _term_parts(tenant: Tenant, filter: Filter, terms: Sequence[str], parameters
         "part_weights",
         keys=keys,
         times=parameters.add([float(count) for count in times.values()], "float8[]"),
-        namespaces=_namespaces(filter, parameters),
+        namespaces=namespaces(filter, parameters),
     )
     norm = sql.query("part_norm")
     places = range(1, len(times) + 1)
     scores = [sql.filled("part_term_score", norm=norm, keys=keys, place=str(place)) for place in places]
     return {"keys": keys, "weights": weights, "score": f"({' + '.join(scores) or '0'})"}
-
-
-def _namespaces(filter: Filter, parameters: Parameters) -> str:
-    namespaces = namespaces_of(filter)
-    return parameters.add(list(namespaces) if namespaces is not None else None, "text[]")
 
 
 def _overlay_query(
@@ -205,7 +147,7 @@ def _overlay_query(
     query = sql.filled(
         "overlay",
         **parts,
-        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named),
+        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named, tenant="$1"),
         profile=named,
         window=parameters.add(WINDOW + 1, "bigint"),
         vectors=parameters.add(vector_limit, "bigint"),
@@ -236,7 +178,7 @@ async def _count_behind(connection: asyncpg.Connection, tenant: Tenant, epoch: i
     named = parameters.add(profile, "text")
     query = sql.filled(
         "count_behind",
-        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named),
+        epoch=sql.filled("part_epoch", asked=parameters.add(epoch, "bigint"), profile=named, tenant="$1"),
         limit=parameters.add(PENDING_CAP, "bigint"),
     )
     count: int = await connection.fetchval(query, *parameters.values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 _ROOT = files(__package__)
@@ -16,8 +16,14 @@ def query(name: str) -> str:
 
 def filled(name: str, **parts: str) -> str:
     """Return a query with its ``{placeholders}`` replaced; parts are SQL of ours, never values."""
+    return _filled(name, tuple(parts.items()))
+
+
+@lru_cache(maxsize=4_096)
+def _filled(name: str, parts: tuple[tuple[str, str], ...]) -> str:
+    """Kept, because the same few statements are asked for in each call, and are long."""
     text = query(name)
-    for placeholder, part in parts.items():
+    for placeholder, part in parts:
         text = text.replace("{" + placeholder + "}", part)
     return text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -41,6 +41,22 @@ class Transactions:
         settings = [f"set_config('app.tenant','{tenant.name}',true)"]
         async with self._transaction("BEGIN;SELECT ", settings, deadline_s, lock_s) as connection:
             yield connection
+
+    async def read(self, written: Callable[[], tuple[str, Sequence[object]]]) -> list[asyncpg.Record]:
+        """Run one statement that names its tenant itself, as pool.sql does, and so needs no transaction around it.
+
+        ``written`` is asked for the statement and its values when there is a connection.  Raises as `tenant` does.
+        """
+        budget_s = self.default_deadline_s
+        with translated(COMPONENT), store_span("postgresql", "read"):
+            async with asyncio.timeout(budget_s + _GRACE_S):
+                connection = await self._acquire(budget_s)
+                try:
+                    statement, values = written()
+                    rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+                    return rows
+                finally:
+                    await self.pool.release(connection, timeout=_RELEASE_S)
 
     @asynccontextmanager
     async def worker(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import asyncpg
 import pytest
 
@@ -67,6 +69,30 @@ async def test_a_session_that_once_had_a_tenant_sees_nothing_without_one(
         assert "" == await connection.fetchval("SELECT current_setting('app.tenant', true)")
         for table in TABLES:
             assert set() == await seen(connection, table)
+
+
+async def test_a_statement_that_names_its_tenant_sees_that_one_and_leaves_none_behind(
+    truth_in_postgres: TruthInPostgres, tenant: Tenant, stranger: Tenant
+) -> None:
+    for one in (tenant, stranger):
+        await fill(truth_in_postgres, one)
+    health = truth_in_postgres.pools.health
+    seeing = (
+        "WITH gate AS MATERIALIZED (SELECT set_config('app.tenant', $1, true) AS tenant)"
+        " SELECT DISTINCT seen.tenant FROM gate CROSS JOIN LATERAL"
+        " (SELECT i.tenant FROM memory_items i WHERE {} OFFSET 0) AS seen"
+    )
+
+    def asking(condition: str, *values: str) -> Callable[[], tuple[str, Sequence[object]]]:
+        return lambda: (seeing.format(condition), [tenant.name, *values])
+
+    assert [tenant.name] == [row["tenant"] for row in await health.read(asking("i.tenant = gate.tenant"))]
+    # A condition that forgets the tenant shows nothing of another, nor does one that asks for another's rows.
+    assert {tenant.name} >= {row["tenant"] for row in await health.read(asking("gate.tenant <> ''"))}
+    assert [] == await health.read(asking("i.tenant = $2 AND gate.tenant <> ''", stranger.name))
+    async with health.pool.acquire() as connection:
+        assert "" == await connection.fetchval("SELECT current_setting('app.tenant', true)")
+        assert set() == await seen(connection, "memory_items")
 
 
 async def test_a_row_cannot_be_written_for_another_tenant(

@@ -3,7 +3,7 @@
 searched AS MATERIALIZED (
     SELECT GREATEST(1, {asked}, (
         SELECT c.epoch FROM index_collections c
-        WHERE c.profile = {profile} AND c.tenant IN ('', $1)
+        WHERE c.profile = {profile} AND c.tenant IN ('', {tenant})
         ORDER BY c.tenant DESC LIMIT 1
     )) AS epoch
 )

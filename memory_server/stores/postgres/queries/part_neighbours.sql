@@ -1,14 +1,15 @@
 
-UNION ALL
-SELECT {columns}, m.length, array_send(m.term_keys), array_send(m.term_counts),
-       v.dense, {details}, true, NULL, NULL, NULL, NULL
-FROM (SELECT n.memory_id FROM near n EXCEPT SELECT f.memory_id FROM found f) AS named
-CROSS JOIN LATERAL (
-    SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0
-) AS m
-LEFT JOIN LATERAL (
-    SELECT * FROM memory_vectors e
-    WHERE e.tenant = $1 AND e.memory_id = m.memory_id AND e.profile = {profile} AND e.version = m.version
-    OFFSET 0
-) AS v ON true
-WHERE {live} AND {filter}
+    UNION ALL
+    SELECT m.memory_id::text, m.mark, v.mark, {vectors}, true, wide.*
+    FROM (
+        SELECT m.*, near.row_mark, near.vector_mark
+        FROM near
+        CROSS JOIN LATERAL (
+            SELECT i.xmin AS mark, i.* FROM memory_items i
+            WHERE i.tenant = gate.tenant AND i.memory_id = near.memory_id OFFSET 0
+        ) AS m
+        WHERE {live} AND {filter}
+        OFFSET 0
+    ) AS m
+    {wide}
+    {vectors_of}
