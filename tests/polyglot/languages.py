@@ -52,4 +52,11 @@ LANGUAGES = [
         [["cargo", "build", "--quiet", "--examples"]],
         ["target/debug/examples/scenario"],
     ),
+    Language(
+        "Java",
+        CLIENTS / "java",
+        [("javac", "default-jdk-headless"), ("mvn", "maven")],
+        [["mvn", "--batch-mode", "--quiet", "test-compile"]],
+        ["java", "-cp", "target/classes:target/test-classes:target/lib/*", "dev.soma.client.Scenario"],
+    ),
 ]
