@@ -173,7 +173,7 @@ async def _build(
     server = new_server(chain, ServerOptions(connection_age_s=settings.connection_age_s or None))
     _serve_memories(server, parts, cases, drain)
     _serve_links(server, parts, cases)
-    operations = _operations(parts, health, drain, stop)
+    operations = _operations(settings, parts, health, drain, stop)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(served(OperatorServicer)(operations), server)
     health.add_to(server)
     if settings.brain_reflection:
@@ -304,7 +304,7 @@ def _health(parts: _Parts) -> Health:
     return Health([_Probe("outbox", check_outbox), probe], services=SERVICES)
 
 
-def _operations(parts: _Parts, health: Health, drain: Drain, stop: StopRequest) -> Operations:
+def _operations(settings: BrainSettings, parts: _Parts, health: Health, drain: Drain, stop: StopRequest) -> Operations:
     name = f"{socket.gethostname()}/{new_memory_id()}"
     return Operations(
         server=ServerIdentity("brain", version("soma-memory"), name, parts.clock.now(), tuple(SERVICES)),
@@ -314,7 +314,9 @@ def _operations(parts: _Parts, health: Health, drain: Drain, stop: StopRequest) 
         breakers=BreakerOperations(parts.breakers),
         outbox=DeliveryOperations(parts.delivery, parts.kept),
         memory=MemoryServerOperations(parts.wire),
-        stop=stop.request,
+        stop=stop.ask,
+        notice_s=settings.notice_s,
+        grace_s=settings.drain_s,
     )
 
 

@@ -454,6 +454,17 @@ class BreakerBoardView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TenantTold:
+    """One tenant's part of the outbox."""
+
+    tenant: str
+    pending: int
+    pending_bytes: int
+    dead: int
+    oldest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxTold:
     """How full the outbox is."""
 
@@ -465,6 +476,10 @@ class OutboxTold:
     pending_limit: int
     bytes_limit: int
     disk_free_bytes: int
+    delivered: int
+    """Since this brain started, of all tenants."""
+    tenants: Sequence[TenantTold]
+    """Those with most pending entries; none where one tenant was asked for."""
 
 
 class OutboxOperations(Protocol):

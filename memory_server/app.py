@@ -119,7 +119,9 @@ async def _build(
         indexing=cases.indexing if settings.indexer else None,
         index_jobs=cases.index_jobs,
         profiles={one.profile.key: one.profile.dimension for one in stores.embedders},
-        stop=stop.request,
+        stop=stop.ask,
+        notice_s=settings.notice_s,
+        grace_s=settings.drain_s,
         essential=ESSENTIAL,
     )
     memory = MemoryServicer(cases.writing, cases.reading, cases.recalling, cases.deleting, drain)

@@ -13,7 +13,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 
@@ -57,6 +57,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.grace_s: float | None = None
+        """What was asked for instead of the server's own grace."""
         self._task: asyncio.Task[object] | None = None
         self._serving = False
 
@@ -66,6 +68,12 @@ class StopRequest:
         self.asked.set()
         if (insisted or not self._serving) and self._task is not None:
             self._task.cancel()
+
+    def ask(self, grace_s: float | None = None) -> None:
+        """Ask to stop, with another grace if one is given; asked before, it changes nothing."""
+        if not self.asked.is_set():
+            self.grace_s = grace_s
+            self.request()
 
     @contextlib.contextmanager
     def bound_to_task(self) -> Iterator[None]:
@@ -104,7 +112,10 @@ async def serve(
                 if served.on_started is not None:
                     served.on_started()
                 await request.asked.wait()
-                await _stop(served, shutdown or Shutdown())
+                wanted = shutdown or Shutdown()
+                if request.grace_s is not None:
+                    wanted = replace(wanted, grace_s=request.grace_s)
+                await _stop(served, wanted)
         except asyncio.CancelledError:
             if not request.asked.is_set():
                 raise  # somebody else's cancellation

@@ -111,6 +111,11 @@ class Accounts:
             total.add(account.depth())
         return total
 
+    def deepest(self, most: int) -> list[tuple[str, Depth]]:
+        """Return the tenants with most pending entries, at most so many, and their depths."""
+        depths = [(name, account.depth()) for name, account in self._by_tenant.items()]
+        return sorted(depths, key=lambda one: (-one[1].pending, one[0]))[:most]
+
     def with_pending(self, at_least: int) -> int:
         """Return how many tenants have so many pending entries."""
         return sum(len(account.pending) >= at_least for account in self._by_tenant.values())

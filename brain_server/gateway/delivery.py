@@ -101,6 +101,8 @@ class Delivery:
         self._live = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
+        self.delivered = 0
+        """Entries stored since this delivery began."""
         self._tasks: asyncio.TaskGroup | None = None
         self._pump_task: asyncio.Task[None] | None = None
         self._no_call = contextvars.copy_context()
@@ -252,6 +254,7 @@ class Delivery:
         self._schedule.stored(entry)
         self.outbox.settle(entry)
         failpoint("delivery.settled")
+        self.delivered += 1
         self._metrics.outbox_delivered(entry.operation, age_s + took_s)
         if waiting := self._waiting.pop(entry.sequence, None):
             waiting.answer(Stored(result, entry))

@@ -13,12 +13,13 @@ from brain_server.domain.entry import Entry
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.delivery import Delivery
 from brain_server.gateway.wire import MemoryWire
-from brain_server.ports import BreakerLine, OutboxFile, OutboxTold
+from brain_server.ports import BreakerLine, OutboxFile, OutboxTold, TenantTold
 from soma.admin.v1 import operator_service_pb2 as pb
 from soma.admin.v1.operator_service_pb2_grpc import OperatorServiceStub
 from soma_contract.convert.operations import ComponentState
 from soma_contract.tenant import Tenant
 
+MOST_TENANTS = 50
 ASK_S = 1.6
 """Longer than the memory server takes for a component that hangs, and little enough to answer within 2 s."""
 
@@ -82,6 +83,11 @@ class DeliveryOperations:
             pending_limit=outbox.bounds.rows,
             bytes_limit=outbox.bounds.payload_bytes,
             disk_free_bytes=self.file.free_bytes(),
+            delivered=self.delivery.delivered,
+            tenants=[
+                TenantTold(name, each.pending, each.payload_bytes, each.dead, each.oldest_at)
+                for name, each in (outbox.deepest(MOST_TENANTS) if tenant is None else ())
+            ],
         )
 
     def dead(self, tenant: Tenant | None) -> Sequence[Entry]:

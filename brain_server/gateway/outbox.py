@@ -192,6 +192,10 @@ class Outbox:
         """Return the depth of one tenant, or of all together."""
         return self._accounts.depth(tenant)
 
+    def deepest(self, most: int) -> list[tuple[str, Depth]]:
+        """Return the tenants with most pending entries, at most so many, and their depths."""
+        return self._accounts.deepest(most)
+
     def is_durable(self, entry: Entry) -> bool:
         """Return whether an entry's fsync is behind it."""
         return entry.sequence not in self._appending

@@ -22,6 +22,8 @@ from soma_contract.convert.operations import (
     ComponentState,
     ServerIdentity,
     components_to_pb,
+    drain_to_pb,
+    grace_of,
     server_info_to_pb,
     who_am_i_to_pb,
 )
@@ -43,7 +45,10 @@ class Operations:
     breakers: BreakerBoardView
     outbox: OutboxOperations
     memory: MemoryOperations
-    stop: Callable[[], None]
+    stop: Callable[[float | None], None]
+    """Asks the server to go down, with another grace than its own if one is given."""
+    notice_s: float
+    grace_s: float
 
 
 class OperatorServicer(rpc.OperatorServiceServicer):
@@ -104,10 +109,21 @@ class OperatorServicer(rpc.OperatorServiceServicer):
             oldest_time=timestamp(told.oldest_at),
             in_flight=told.in_flight,
             dead_letters=told.dead,
+            delivered=told.delivered,
             pending_limit=told.pending_limit,
             pending_bytes_limit=told.bytes_limit,
             disk_free_bytes=told.disk_free_bytes,
             delivery_blocked=self._on.breakers.is_open(),
+            tenants=[
+                pb.TenantOutbox(
+                    tenant=each.tenant,
+                    pending=each.pending,
+                    pending_bytes=each.pending_bytes,
+                    dead_letters=each.dead,
+                    oldest_time=timestamp(each.oldest_at),
+                )
+                for each in told.tenants
+            ],
         )
 
     async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Any) -> pb.ListDeadLettersResponse:
@@ -137,8 +153,11 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         return pb.DiscardDeadLettersResponse(discarded=done, missing_entry_ids=missing)
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
-        self._on.stop()
-        return pb.DrainResponse()
+        grace_s = grace_of(request)
+        self._on.stop(grace_s)
+        longest_s = self._on.notice_s + (self._on.grace_s if grace_s is None else grace_s)
+        drain = self._on.drain
+        return drain_to_pb(drain.running, drain.streams, self._on.clock.now(), longest_s)
 
     async def _each(
         self, entry_ids: Sequence[str], tenant_name: str, action: Callable[[Tenant, str], Any]

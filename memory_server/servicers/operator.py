@@ -35,6 +35,8 @@ from soma_contract.convert.operations import (
     EmbeddingIdentity,
     ServerIdentity,
     components_to_pb,
+    drain_to_pb,
+    grace_of,
     server_info_to_pb,
     who_am_i_to_pb,
 )
@@ -67,7 +69,10 @@ class Operations:
     index_jobs: IndexJobs
     profiles: Mapping[str, int]
     """Key to dimension of every embedding profile this server has; the first is its default."""
-    stop: Callable[[], None]
+    stop: Callable[[float | None], None]
+    """Asks the server to go down, with another grace than its own if one is given."""
+    notice_s: float
+    grace_s: float
     essential: Names[str]
 
 
@@ -205,8 +210,11 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         )
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
-        self._on.stop()
-        return pb.DrainResponse()
+        grace_s = grace_of(request)
+        self._on.stop(grace_s)
+        longest_s = self._on.notice_s + (self._on.grace_s if grace_s is None else grace_s)
+        drain = self._on.drain
+        return drain_to_pb(drain.running, drain.streams, self._on.clock.now(), longest_s)
 
 
 def _within_reach(name: str) -> str:

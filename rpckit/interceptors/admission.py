@@ -40,6 +40,11 @@ class Drain:
         """How many calls run now, calls without credentials not counted."""
         return sum(1 for call in self._running if not call.method.is_open)
 
+    @property
+    def streams(self) -> int:
+        """How many of them are streams."""
+        return sum(1 for call in self._running if call.method.is_stream and not call.method.is_open)
+
     def begin(self) -> None:
         """Refuse new calls with DRAINING and tell the streams; health answers on."""
         self.started.set()

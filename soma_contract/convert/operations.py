@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from soma.admin.v1 import operator_service_pb2 as pb
 from soma_contract.convert.memories import timestamp
+from soma_contract.errors import FieldViolationError
 from soma_contract.limits import LIMITS, Limits
 from soma_contract.tenant import Caller, Tenant
 
@@ -31,6 +32,28 @@ class EmbeddingIdentity:
     profile: str
     model: str
     dimension: int
+
+
+LONGEST_GRACE_S = 600.0
+
+
+def grace_of(request: pb.DrainRequest) -> float | None:
+    """Read the grace asked for, in seconds; None for the server's own.  Raises FieldViolationError."""
+    if not request.HasField("grace"):
+        return None
+    grace_s = request.grace.ToNanoseconds() / 1e9
+    if not 0 <= grace_s <= LONGEST_GRACE_S:
+        raise FieldViolationError.at("grace", f"must be from 0 s to {LONGEST_GRACE_S:g} s")
+    return grace_s
+
+
+def drain_to_pb(running: int, streams: int, now: datetime, longest_s: float) -> pb.DrainResponse:
+    """Write what a server that goes down still has to do; ``running`` counts the call that asked."""
+    return pb.DrainResponse(
+        calls_in_flight=max(0, running - 1),
+        streams=streams,
+        deadline_time=timestamp(now + timedelta(seconds=longest_s)),
+    )
 
 
 def server_info_to_pb(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from soma_embedded.keys import BRAIN_SCOPES
 from tests.support.compose import DEPLOY
 from tests.support.tools import tool
 
@@ -159,4 +160,5 @@ def test_generated_keys_are_such_as_servers_take() -> None:
     secret = of_kind(rendered("-f", SETS[-1]), "Secret")["soma-keys"]["stringData"]
     entries = json.loads(secret["bootstrap.json"])
     assert [secret["admin.key"], secret["brain.key"]] == [entry["key"] for entry in entries]
+    assert list(BRAIN_SCOPES) == entries[1]["scopes"]
     assert all(re.fullmatch(r"soma_[a-z0-9]{8,32}_[A-Za-z0-9_-]{32,128}", entry["key"]) for entry in entries)

@@ -15,9 +15,11 @@ from soma_client.administering import TenantCalls
 from soma_client.batch import BatchCalls
 from soma_client.calling import Calls, Identity, TraceHeaders
 from soma_client.channel import open_soma_channel
+from soma_client.contexts import ContextCalls
 from soma_client.graph import GraphCalls
 from soma_client.operating import OperatorCalls
 from soma_client.reading import ReadingCalls
+from soma_client.working import WorkingCalls
 from soma_client.writing import WritingCalls
 from soma_contract.errors import UnavailableError
 from soma_contract.memory import DEFAULT_NAMESPACE
@@ -94,6 +96,16 @@ class SomaClient(WritingCalls, ReadingCalls, GraphCalls, BatchCalls):
     def operator(self) -> OperatorCalls:
         """The server process itself."""
         return OperatorCalls(self._calls)
+
+    @cached_property
+    def working(self) -> WorkingCalls:
+        """Working memory of this client's session; of the brain."""
+        return WorkingCalls(self._calls)
+
+    @cached_property
+    def contexts(self) -> ContextCalls:
+        """Contexts for prompts; of the brain."""
+        return ContextCalls(self._calls)
 
     async def ready(self, timeout_s: float = 3.0) -> None:
         """Wait for a connection; raises UnavailableError when there is none in time."""

@@ -97,6 +97,36 @@ class OperatorCalls:
                 return
             request.page_token = page.next_page_token
 
+    async def reset_breaker(self, dependency: str, tenant: str = "", *, all_tenants: bool = False) -> int:
+        """Close a breaker now; returns how many were not closed."""
+        request = pb.ResetBreakerRequest(dependency=dependency, tenant=tenant, all_tenants=all_tenants)
+        return (await self._calls.unary(self._operator.ResetBreaker, request)).closed
+
+    async def dead_letters(self, tenant: str = "") -> AsyncIterator[pb.DeadLetter]:
+        """Iterate over acknowledged writes that the memory server refused for good, oldest first."""
+        request = pb.ListDeadLettersRequest(tenant=tenant)
+        while True:
+            page = await self._calls.unary(self._operator.ListDeadLetters, request)
+            for letter in page.dead_letters:
+                yield letter
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def replay_dead_letters(
+        self, entry_ids: Iterable[str] = (), tenant: str = ""
+    ) -> pb.ReplayDeadLettersResponse:
+        """Put dead letters back into the outbox: these, or all of a tenant."""
+        request = pb.ReplayDeadLettersRequest(entry_ids=entry_ids, tenant=tenant)
+        return await self._calls.unary(self._operator.ReplayDeadLetters, request)
+
+    async def discard_dead_letters(
+        self, cause: str, entry_ids: Iterable[str] = (), tenant: str = ""
+    ) -> pb.DiscardDeadLettersResponse:
+        """Delete dead letters for good, with the cause for the audit log: these, or all of a tenant."""
+        request = pb.DiscardDeadLettersRequest(entry_ids=entry_ids, tenant=tenant, cause=cause)
+        return await self._calls.unary(self._operator.DiscardDeadLetters, request)
+
     async def drain(self, grace_s: float | None = None) -> pb.DrainResponse:
         """Begin to shut the server down; there is no way back."""
         request = pb.DrainRequest()

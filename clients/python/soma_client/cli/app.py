@@ -7,7 +7,23 @@ from pathlib import Path
 
 import typer
 
-from soma_client.cli import doctor, exporting, graph, importing, local, memories, servers, settings, tenants, watching
+from soma_client.cli import (
+    brain,
+    doctor,
+    exporting,
+    graph,
+    importing,
+    indexing,
+    local,
+    memories,
+    servers,
+    settings,
+    tenants,
+    top,
+    watching,
+    working,
+)
+from soma_client.cli import context as contexts
 from soma_client.cli.options import hoisted
 from soma_client.cli.place import BRAIN, MEMORY_SERVER, Place
 
@@ -74,17 +90,24 @@ app.command()(memories.history)
 app.command("import")(importing.import_files)
 app.command("export")(exporting.export_records)
 app.command()(watching.watch)
+app.command()(contexts.context)
 app.command()(servers.components)
 app.command()(servers.info)
 app.command()(servers.whoami)
 app.add_typer(tenants.tenant, name="tenant")
 app.add_typer(tenants.key, name="key")
+app.add_typer(working.working, name="wm")
+app.add_typer(brain.outbox, name="outbox")
+app.add_typer(brain.breaker, name="breaker")
 app.add_typer(servers.index, name="index")
+indexing.extend(servers.index)
 app.add_typer(graph.graph, name="graph")
 app.command()(local.bootstrap)
 app.command()(local.migrate)
 app.command()(settings.settings)
 app.command()(doctor.doctor)
+app.command()(top.top)
+app.command()(brain.drain)
 
 
 def run(arguments: list[str]) -> int:
