@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,7 +145,10 @@ class CandidateSearch:
                         deadline_s=deadline_s,
                     )
             except CollectionLostError:
-                await self.on_lost(collection)
+                # To bring it back is not this recall's business: if that fails or takes long, the next one begins it.
+                with suppress(SomaError, CollectionLostError, TimeoutError):
+                    async with asyncio.timeout(max(0.0, deadline_s - (legs.now() - started))):
+                        await self.on_lost(collection)
                 failures = dict.fromkeys((Leg.DENSE, Leg.KEYWORD), ("INDEX_REBUILDING:milvus", False))
             except TimeoutError:
                 failures = dict.fromkeys((Leg.DENSE, Leg.KEYWORD), ("BUDGET_SPENT:index", True))
