@@ -185,10 +185,10 @@ def _recall(channel: grpc.aio.Channel, keys: dict[str, list[tuple[str, str]]], p
     wanted = pb.RecallPreset.Value(f"RECALL_PRESET_{preset}")
 
     async def ask(asked: Asked) -> None:
-        request = pb.RecallRequest(text=asked.text, limit=LIMIT, preset=wanted)
+        request = pb.RecallRequest(text=asked.text, limit=LIMIT, preset=wanted, together=True)
         request.text_embedding.packed_f32 = asked.vector.tobytes()
         frames = [frame async for frame in stub.Recall(request, metadata=keys[asked.tenant])]
-        if not frames or frames[-1].summary.degraded:
+        if len(frames) != 1 or not frames[0].hits.hits or frames[0].hits.summary.degraded:
             raise RuntimeError(f"a recall was not whole: {frames[-1:]}")
 
     return ask

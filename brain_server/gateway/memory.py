@@ -21,7 +21,7 @@ from soma_contract.convert.memories import (
     timestamp,
     update_to_pb,
 )
-from soma_contract.convert.recalls import hit_from_pb, query_to_pb, summary_from_pb
+from soma_contract.convert.recalls import answer_from_pb, hit_from_pb, query_to_pb, summary_from_pb
 from soma_contract.errors import InternalError
 from soma_contract.filters import Filter
 from soma_contract.memory import Command, Forget, Memory, Origin, Remember, Target, View, Written
@@ -170,10 +170,13 @@ class MemoryGateway:
     async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
         """Recall in long-term memory.  Raises what the memory server answers."""
         hits: list[WireHit] = []
-        async for frame in self.wire.stream(self._stub.Recall, query_to_pb(query), tenant):
-            if frame.HasField("summary"):
-                return LongTermAnswer(tuple(hits), summary_from_pb(frame.summary))
-            hits.append(WireHit(frame.hit))
+        request = query_to_pb(query)
+        request.together = True
+        async for frame in self.wire.stream(self._stub.Recall, request, tenant):
+            more, summary = answer_from_pb(frame)
+            hits.extend(map(WireHit, more))
+            if summary is not None:
+                return LongTermAnswer(tuple(hits), summary_from_pb(summary))
         # A stream without its summary was cut: what came is no answer.
         raise InternalError
 

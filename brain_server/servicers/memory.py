@@ -27,7 +27,7 @@ from soma_contract.convert.memories import (
     update_from_pb,
     view_from_pb,
 )
-from soma_contract.convert.recalls import hit_to_pb, query_from_pb, summary_to_pb
+from soma_contract.convert.recalls import answer_to_pb, hit_to_pb, query_from_pb
 from soma_contract.convert.streams import (
     REMEMBER_MANY_IN_FLIGHT,
     WriteRemembered,
@@ -203,10 +203,12 @@ class MemoryServicer(rpc.MemoryServiceServicer):
             session_id=call.session,
             deadline_s=call.remaining_s(),
         )
-        for hit in answer.hits:
-            wire = hit_to_pb(hit, query.view) if isinstance(hit, Hit) else cast("pb.RecallHit", hit.wire)
-            yield pb.RecallResponse(hit=wire)
-        yield pb.RecallResponse(summary=summary_to_pb(answer.summary))
+        hits = (
+            hit_to_pb(hit, query.view) if isinstance(hit, Hit) else cast("pb.RecallHit", hit.wire)
+            for hit in answer.hits
+        )
+        for frame in answer_to_pb(hits, answer.summary, together=request.together):
+            yield frame
 
 
 def begin() -> tuple[CallContext, Checks]:

@@ -30,7 +30,7 @@ from soma_contract.convert.memories import (
     update_from_pb,
     view_from_pb,
 )
-from soma_contract.convert.recalls import hit_to_pb, query_from_pb, summary_to_pb
+from soma_contract.convert.recalls import answer_to_pb, hit_to_pb, query_from_pb
 from soma_contract.convert.streams import REMEMBER_MANY_IN_FLIGHT, WriteRemembered, refused_item, remember_many_drain
 from soma_contract.filters import AllOf, Filter, KeyPrefix, with_default_namespace
 from soma_contract.limits import LIMITS
@@ -191,9 +191,9 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         answer = await self._recalling.recall(
             current_tenant(), query, namespace=checks.default_namespace, deadline_s=call.remaining_s()
         )
-        for hit in answer.hits:
-            yield pb.RecallResponse(hit=hit_to_pb(hit, query.view))
-        yield pb.RecallResponse(summary=summary_to_pb(answer.summary))
+        hits = (hit_to_pb(hit, query.view) for hit in answer.hits)
+        for frame in answer_to_pb(hits, answer.summary, together=request.together):
+            yield frame
 
 
 def begin() -> tuple[CallContext, Checks]:

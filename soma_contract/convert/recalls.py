@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
 from google.protobuf.duration_pb2 import Duration
@@ -46,6 +47,8 @@ _SOURCES = {wire: source for source, wire in _SOURCES_PB.items()}
 _SIGNALS = tuple(field.name for field in fields(Signals))
 _RANKING = tuple(field.name for field in fields(Ranking))
 TOKEN_BUDGET_MAX = 1_000_000
+FRAME_BYTES = 1024 * 1024
+"""Hits that are sent together are parted where they are more than this; a single one may be."""
 
 
 def query_from_pb(wire: pb.RecallRequest, checks: Checks, path: str = "") -> RecallQuery:
@@ -137,6 +140,35 @@ def hit_to_pb(hit: Hit, view: View = View.BASIC) -> pb.RecallHit:
         explanation=_explanation_to_pb(hit.explanation) if hit.explanation else None,
         tokens=hit.tokens,
     )
+
+
+def answer_to_pb(hits: Iterable[pb.RecallHit], summary: Summary, *, together: bool) -> Iterator[pb.RecallResponse]:
+    """Write a whole answer: a frame for each hit and one for the summary, or as few frames as hold them together."""
+    if not together:
+        for hit in hits:
+            yield pb.RecallResponse(hit=hit)
+        yield pb.RecallResponse(summary=summary_to_pb(summary))
+        return
+    frame, size = pb.RecallHits(), 0
+    for hit in hits:
+        size += hit.ByteSize()
+        if frame.hits and size > FRAME_BYTES:
+            yield pb.RecallResponse(hits=frame)
+            frame, size = pb.RecallHits(), hit.ByteSize()
+        frame.hits.append(hit)
+    frame.summary.CopyFrom(summary_to_pb(summary))
+    yield pb.RecallResponse(hits=frame)
+
+
+def answer_from_pb(wire: pb.RecallResponse) -> tuple[Sequence[pb.RecallHit], pb.RecallSummary | None]:
+    """Read a frame of an answer, whichever way it is sent: hits, and the summary if it is the last one."""
+    match wire.WhichOneof("frame"):
+        case "hit":
+            return (wire.hit,), None
+        case "hits":
+            return wire.hits.hits, wire.hits.summary if wire.hits.HasField("summary") else None
+        case _:
+            return (), wire.summary
 
 
 def hit_from_pb(wire: pb.RecallHit) -> Hit:

@@ -140,7 +140,9 @@ class ReadingCalls(Bound):
             "explain": explain,
         }
         asked = asked_for(query, self.namespace, given)
-        return RecallStream(self._calls.stream(self._memory.Recall, query_to_pb(asked), timeout_s))
+        request = query_to_pb(asked)
+        request.together = True
+        return RecallStream(self._calls.stream(self._memory.Recall, request, timeout_s))
 
     async def recall_all(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from soma.memory.v1 import memory_service_pb2 as pb
-from soma_contract.convert.recalls import hit_from_pb, summary_from_pb
+from soma_contract.convert.recalls import answer_from_pb, hit_from_pb, summary_from_pb
 from soma_contract.errors import UnavailableError
 from soma_contract.recall import Hit, Recalled, Summary
 
@@ -15,6 +16,8 @@ class RecallStream(AsyncIterator[Hit]):
 
     def __init__(self, frames: AsyncGenerator[pb.RecallResponse, None]) -> None:
         self._frames = frames
+        self._hits: deque[pb.RecallHit] = deque()
+        self._last: pb.RecallSummary | None = None
         self._summary: Summary | None = None
 
     @property
@@ -30,12 +33,20 @@ class RecallStream(AsyncIterator[Hit]):
     async def __anext__(self) -> Hit:
         if self._summary is not None:
             raise StopAsyncIteration
+        while not self._hits and self._last is None:
+            await self._read()
+        if self._hits:
+            return hit_from_pb(self._hits.popleft())
+        assert self._last is not None
+        self._summary = summary_from_pb(self._last)
+        await self._frames.aclose()
+        raise StopAsyncIteration
+
+    async def _read(self) -> None:
         async for frame in self._frames:
-            if frame.WhichOneof("frame") == "hit":
-                return hit_from_pb(frame.hit)
-            self._summary = summary_from_pb(frame.summary)
-            await self._frames.aclose()
-            raise StopAsyncIteration
+            hits, self._last = answer_from_pb(frame)
+            self._hits.extend(hits)
+            return
         # Hits without a summary are half an answer, and half an answer must not look like a whole one.
         raise UnavailableError("the answer broke off before its summary; recall again")
 

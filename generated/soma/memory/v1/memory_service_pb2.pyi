@@ -1019,6 +1019,7 @@ class RecallRequest(google.protobuf.message.Message):
     VIEW_FIELD_NUMBER: builtins.int
     TEXT_EMBEDDING_FIELD_NUMBER: builtins.int
     RECHECK_MEMORY_IDS_FIELD_NUMBER: builtins.int
+    TOGETHER_FIELD_NUMBER: builtins.int
     text: builtins.str
     """A text, at most 128 KiB; the first 256 word pieces are embedded."""
     limit: builtins.int
@@ -1039,6 +1040,10 @@ class RecallRequest(google.protobuf.message.Message):
     """How far the graph leg follows links, 1 to 3; 0 is 1."""
     view: soma.memory.v1.memory_pb2.MemoryView.ValueType
     """How much of the memories; BASIC by default."""
+    together: builtins.bool
+    """Answer with RecallResponse.hits, many hits in a frame, instead of a frame for each: cheaper for a caller that wants
+    them all anyway. RecallMany does not look at it.
+    """
     @property
     def embedding(self) -> soma.common.v1.types_pb2.Vector:
         """A vector of the tenant's dimension; the keyword leg does not run."""
@@ -1089,10 +1094,11 @@ class RecallRequest(google.protobuf.message.Message):
         view: soma.memory.v1.memory_pb2.MemoryView.ValueType = ...,
         text_embedding: soma.common.v1.types_pb2.Vector | None = ...,
         recheck_memory_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        together: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_allow_degraded", b"_allow_degraded", "_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "allow_degraded", b"allow_degraded", "embedding", b"embedding", "filter", b"filter", "like", b"like", "min_relevance", b"min_relevance", "min_score", b"min_score", "query", b"query", "ranking", b"ranking", "text", b"text", "text_embedding", b"text_embedding"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_allow_degraded", b"_allow_degraded", "_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "allow_degraded", b"allow_degraded", "embedding", b"embedding", "explain", b"explain", "filter", b"filter", "graph_hops", b"graph_hops", "legs", b"legs", "like", b"like", "limit", b"limit", "min_relevance", b"min_relevance", "min_score", b"min_score", "preset", b"preset", "query", b"query", "ranking", b"ranking", "recheck_memory_ids", b"recheck_memory_ids", "text", b"text", "text_embedding", b"text_embedding", "token_budget", b"token_budget", "view", b"view"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_allow_degraded", b"_allow_degraded", "_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "allow_degraded", b"allow_degraded", "embedding", b"embedding", "explain", b"explain", "filter", b"filter", "graph_hops", b"graph_hops", "legs", b"legs", "like", b"like", "limit", b"limit", "min_relevance", b"min_relevance", "min_score", b"min_score", "preset", b"preset", "query", b"query", "ranking", b"ranking", "recheck_memory_ids", b"recheck_memory_ids", "text", b"text", "text_embedding", b"text_embedding", "together", b"together", "token_budget", b"token_budget", "view", b"view"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_degraded: typing_extensions.TypeAlias = typing.Literal["allow_degraded"]
     _WhichOneofArgType__allow_degraded: typing_extensions.TypeAlias = typing.Literal["_allow_degraded", b"_allow_degraded"]
@@ -1479,6 +1485,35 @@ class RecallSummary(google.protobuf.message.Message):
 Global___RecallSummary: typing_extensions.TypeAlias = RecallSummary
 
 @typing.final
+class RecallHits(google.protobuf.message.Message):
+    """Hits of an answer, best first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
+    @property
+    def hits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RecallHit]:
+        """The next hits."""
+
+    @property
+    def summary(self) -> Global___RecallSummary:
+        """With the last ones: the end."""
+
+    def __init__(
+        self,
+        *,
+        hits: collections.abc.Iterable[Global___RecallHit] | None = ...,
+        summary: Global___RecallSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["summary", b"summary"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["hits", b"hits", "summary", b"summary"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RecallHits: typing_extensions.TypeAlias = RecallHits
+
+@typing.final
 class RecallResponse(google.protobuf.message.Message):
     """A hit, or the end."""
 
@@ -1486,6 +1521,7 @@ class RecallResponse(google.protobuf.message.Message):
 
     HIT_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
     @property
     def hit(self) -> Global___RecallHit:
         """A memory found."""
@@ -1494,17 +1530,22 @@ class RecallResponse(google.protobuf.message.Message):
     def summary(self) -> Global___RecallSummary:
         """The end."""
 
+    @property
+    def hits(self) -> Global___RecallHits:
+        """Where the request asks for hits together: some of them, and with the last ones the end."""
+
     def __init__(
         self,
         *,
         hit: Global___RecallHit | None = ...,
         summary: Global___RecallSummary | None = ...,
+        hits: Global___RecallHits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["frame", b"frame", "hit", b"hit", "summary", b"summary"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["frame", b"frame", "hit", b"hit", "hits", b"hits", "summary", b"summary"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["frame", b"frame", "hit", b"hit", "summary", b"summary"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["frame", b"frame", "hit", b"hit", "hits", b"hits", "summary", b"summary"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: typing_extensions.TypeAlias = typing.Literal["hit", "summary"]
+    _WhichOneofReturnType_frame: typing_extensions.TypeAlias = typing.Literal["hit", "summary", "hits"]
     _WhichOneofArgType_frame: typing_extensions.TypeAlias = typing.Literal["frame", b"frame"]
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
