@@ -5,7 +5,7 @@
 Neighbours one link away through the memory server, beside the bare statement on a bare connection plus a stream of
 equal size from a server that does nothing (ceiling of the ratio: 2). Neighbours three links away and paths of up to
 six links in a tenant of 100,000 links, beside the statements by hand, with the share of answers that say partial.
-Links made a second in chunks of 1,000, beside plain inserts (floor: 10,000 a second). Exits 1 beyond a limit.
+Links imported a second over one stream, beside plain inserts (floor: 10,000 a second). Exits 1 beyond a limit.
 """
 
 from __future__ import annotations
@@ -25,22 +25,19 @@ import asyncpg
 import grpc
 
 from bench.places import workspace
-from memory_server.stores.postgres.graph_store import open_graph_store
-from memory_server.stores.postgres.pools import PoolSizes, open_pools
 from soma.admin.v1 import tenant_service_pb2 as tenant_pb
 from soma.admin.v1 import tenant_service_pb2_grpc as tenant_rpc
+from soma.batch.v1 import batch_service_pb2 as batch_pb
 from soma.common.v1 import types_pb2 as common
 from soma.graph.v1 import graph_service_pb2 as pb
 from soma.graph.v1 import graph_service_pb2_grpc as rpc
-from soma_contract.errors import SomaError
-from soma_contract.links import MakeLink
-from soma_contract.memory import Target
+from soma_client import SomaClient
 from soma_contract.tenant import admin_tenant
 from soma_embedded import EmbeddedStack, StackSettings
 from tests.support.big_graphs import RANDOM, memory_id, plant
 
 TENANT_LINKS = 100_000
-INGESTED = 20_000
+INGESTED = 50_000
 CHUNK = 1_000
 RATIO_CEILING, INGEST_FLOOR = 2.0, 10_000.0
 
@@ -174,23 +171,25 @@ async def _deep(stack: EmbeddedStack, tenant: str, arguments: argparse.Namespace
 
 
 async def _ingest(stack: EmbeddedStack) -> dict[str, Any]:
-    """Links a second through the store, in chunks as an import commits them, and by plain inserts."""
+    """Links a second through ImportRecords, until the last is acknowledged, and by plain inserts."""
     tenant = admin_tenant("ingest", reason="bench")
     count = INGESTED // 4
     admin_url = stack.stores.postgres_admin_url
     await plant(admin_url, tenant, count, "SELECT {id}, {next}, 1.0 FROM generate_series(1, $2::int) AS n WHERE n < 0")
     ends = [(memory_id(n % count + 1), memory_id((n * 7919 + n // count + 1) % count + 1)) for n in range(INGESTED)]
     pairs = [pair for pair in dict.fromkeys(ends) if pair[0] != pair[1]]
-    commands = [MakeLink(Target(memory_id=a), Target(memory_id=b), strength=0.5) for a, b in pairs]
-    async with contextlib.AsyncExitStack() as exits:
-        pools = await exits.enter_async_context(open_pools(stack.stores.postgres_url, PoolSizes(4, 1, 1)))
-        store = await exits.enter_async_context(open_graph_store(pools))
-        await store.write(tenant, commands[:10])
+    records = [
+        batch_pb.Record(link=pb.MemoryLink(source_id=a, target_id=b, relation="imported", strength=0.5)) for a, b in pairs
+    ]
+    async with SomaClient.connect(stack.memory_address, key=stack.development_key) as administrator:
+        await administrator.tenants.create(tenant.name)
+        key = (await administrator.tenants.create_key(tenant.name)).bearer
+    async with SomaClient.connect(stack.memory_address, key=key) as soma:
+        job = await soma.create_import()
         started = time.perf_counter()
-        for start in range(10, len(commands), CHUNK):
-            answers = await store.write(tenant, commands[start : start + CHUNK])
-            assert not any(isinstance(answer, SomaError) for answer in answers)
-        ours = (len(commands) - 10) / (time.perf_counter() - started)
+        done = await soma.import_records(job.import_id, records)
+        ours = len(pairs) / (time.perf_counter() - started)
+        assert done.stored == len(pairs), done
     async with _by_hand(stack) as connection:
         insert = (
             "INSERT INTO links (tenant, source_id, target_id, relation, strength, version, created_at, updated_at)"

@@ -156,9 +156,10 @@ class ImportBatches:
     async def _copy(
         self, connection: asyncpg.Connection, tenant: Tenant, scene: ImportScene, rows: dict[str, Standing]
     ) -> None:
+        # Also for links alone: the statement that writes names it.
+        await connection.execute(sql.query("make_import_rows"))
         if not scene.changed:
             return
-        await connection.execute(sql.query("make_import_rows"))
         pace = Pace()
         staged: list[tuple[object, ...]] = []
         for ordinal, memory_id in enumerate(_givers_first(scene, rows)):
