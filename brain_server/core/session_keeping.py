@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 
+from brain_server.core.absences import Absences
 from brain_server.domain.handing_over import compacted, merged
 from brain_server.domain.item import SessionState
 from brain_server.domain.salience import WorkingRules
@@ -22,9 +24,8 @@ log = logging.getLogger(__name__)
 
 _LOADED_AT_ONCE = 32
 _MIRRORED_AT_ONCE = 8
-_REMEMBERED_ABSENCES = 10_000
-_ABSENT_S = 30.0
-"""How long the mirror's word holds that it does not know a session."""
+_CLOSING_S = 2.0
+"""How long the end of a session waits for its snapshot to be removed; later it is tried again."""
 
 
 class SessionKeeper:
@@ -61,7 +62,7 @@ class SessionKeeper:
         self._wide: OrderedDict[SessionName, None] = OrderedDict()
         self._used: set[SessionName] = set()
         self._on_file: set[SessionName] = set()
-        self._absent: OrderedDict[SessionName, float] = OrderedDict()
+        self._absences = Absences()
         self._to_warm: dict[SessionName, None] = {}
         """Sessions on the file that were not touched since the start, last used first."""
         self._to_check: set[Tenant] = set()
@@ -118,7 +119,7 @@ class SessionKeeper:
         if session is not None:
             self._sessions.move_to_end(name)
             return session
-        if name not in self._on_file and (self._mirror is None or self._is_absent(name)):
+        if name not in self._on_file and (self._mirror is None or self._absences.has(name, self.now_s())):
             return None
         loading = self._loading[name] = asyncio.get_running_loop().create_future()
         try:
@@ -155,15 +156,8 @@ class SessionKeeper:
                 return None
             if state is not None and (state.items or state.last_sequence):
                 return await self.adopt(name, state)
-        self._absent[name] = self.now_s()
-        self._absent.move_to_end(name)
-        if len(self._absent) > _REMEMBERED_ABSENCES:
-            self._absent.popitem(last=False)
+        self._absences.note(name, self.now_s())
         return None
-
-    def _is_absent(self, name: SessionName) -> bool:
-        since_s = self._absent.get(name)
-        return since_s is not None and self.now_s() - since_s < _ABSENT_S
 
     # --- keeping ----------------------------------------------------------------------------------
 
@@ -171,10 +165,8 @@ class SessionKeeper:
         """Put a session in memory, as the one used last."""
         self._sessions[name] = session
         self._sessions.move_to_end(name)
-        self._absent.pop(name, None)
+        self._absences.end(name)
         self._to_warm.pop(name, None)
-        if session.is_hot(self.now_s()):
-            self.hot.add(name)
         self.resized(name, session)
         return session
 
@@ -199,12 +191,12 @@ class SessionKeeper:
             oldest = self._sessions.get(self._wide.popitem(last=False)[0])
             if oldest is not None:
                 oldest.slots.narrow()
-        if session.is_hot(self.now_s()):
-            self.hot.add(name)
         self.resized(name, session)
 
     def resized(self, name: SessionName, session: Session) -> None:
-        """Take in a session's size; drop others from memory if the bounds ask for it."""
+        """Take in a session's size and heat; drop others from memory if the bounds ask for it."""
+        if session.is_hot(self.now_s()):
+            self.hot.add(name)
         size = session.slots.nbytes
         self.bytes_held += size - self._sizes.get(name, 0)
         self._sizes[name] = size
@@ -231,6 +223,15 @@ class SessionKeeper:
         self.drop(name)
         self._to_warm.pop(name, None)
         self._on_file.discard(name)
+
+    async def close(self, name: SessionName) -> None:
+        """End a session: its rows and its snapshot go, and the snapshot brings it back no more."""
+        self._absences.closed.add(name)
+        self.forget(name)
+        await self.file.drop_session(name.tenant, name.session_id)
+        if self._mirror is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._mirrored(self._mirror, name), _CLOSING_S)
 
     def forget_tenant(self, tenant: Tenant) -> None:
         """Remove every session of a tenant for good."""
@@ -302,12 +303,14 @@ class SessionKeeper:
         """Hand over one session; return whether the mirror took part."""
         self.to_mirror.pop(name, None)
         try:
+            if name in self._absences.closed:
+                await mirror.drop(name.tenant, name.session_id)
+                self._absences.closed.discard(name)
             session = self._sessions.get(name)
             state = session.state() if session is not None else None
             if state is None and name in self._on_file:
                 state = await self.file.session(name.tenant, name.session_id)
             if state is None:
-                await mirror.drop(name.tenant, name.session_id)
                 return True
             epoch = await mirror.put(name.tenant, state)
             if epoch and session is not None:

@@ -213,9 +213,7 @@ class WorkingMemory:
         """End a session and remove its items; raises SessionNotFoundError."""
         name = SessionName(tenant, session_id)
         await self._keeper.existing(name)
-        self._keeper.forget(name)
-        self._keeper.to_mirror[name] = None
-        await self._file.drop_session(tenant, session_id)
+        await self._keeper.close(name)
 
     # --- promotion --------------------------------------------------------------------------------
 

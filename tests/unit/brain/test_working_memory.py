@@ -134,8 +134,8 @@ async def test_the_same_id_renews_the_item_whatever_it_says(working: WorkingMemo
     await working.observe(ALICE, "s", [seen(axis(0), item_id="x")])
     (again,) = await working.observe(ALICE, "s", [seen(axis(5), item_id="x", text="quite another")])
     assert (again.verdict, again.item_id) == (Verdict.REFRESHED, "x")
-    (item,) = await working.items(ALICE, "s")
-    assert (item.text, item.vector.tolist()) == ("quite another", axis(5).tolist())
+    (found,) = await working.recall(ALICE, "s", axis(5))
+    assert (found.item.text, found.cosine) == ("quite another", 1.0)
 
 
 async def test_the_best_match_is_renewed_not_the_first(working: WorkingMemory) -> None:
@@ -540,6 +540,24 @@ async def test_many_changes_make_one_snapshot_and_none_is_lost_while_the_memory_
         await promote_as(working, "ltm")
     assert mirror.puts in {1, 2}, "one for the observations, one for the promotions"
     assert len(mirror.kept[SessionName(ALICE, "s")].items) == 5
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_closed_session_is_not_brought_back_by_its_snapshot(clock: ManualClock, down: bool) -> None:
+    mirror = Mirror()
+    working = memory_on(InMemorySessions(), clock, mirror=mirror)
+    await working.observe(ALICE, "s", [seen(axis(0))])
+    await working.drain()
+    assert SessionName(ALICE, "s") in mirror.kept
+    mirror.down = down
+    await working.close(ALICE, "s")
+    mirror.down = False
+    clock.advance(60)
+    assert not await working.exists(ALICE, "s")
+    await working.observe(ALICE, "s", [seen(axis(1))])
+    await working.drain()
+    assert ["i2"] == [item.item_id for item in mirror.kept[SessionName(ALICE, "s")].items]
+    assert ["i2"] == await ids(working)
 
 
 # --- against the oracle ----------------------------------------------------------------------------
