@@ -18,7 +18,9 @@ def new_memory_id(now_ms: int | None = None) -> str:
     """Return a new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
     milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
-    return str(uuid.UUID(int=_stamp(value, _VERSION_7)))
+    # What str(UUID(int=...)) says, in a third of the time: every observation and write gets an id.
+    digits = f"{_stamp(value, _VERSION_7):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def keyed_memory_id(namespace: str, key: str) -> str:

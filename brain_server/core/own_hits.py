@@ -18,7 +18,7 @@ from brain_server.ports import Clock
 from soma_contract.errors import DimensionMismatchError, SomaError
 from soma_contract.filters import EVERYTHING, AllOf, Filter, LabelField, LabelIn
 from soma_contract.filters import matches as filter_matches
-from soma_contract.memory import Memory, Vector
+from soma_contract.memory import Kind, Memory, Vector
 from soma_contract.recall import Leg, LegReport, LegState, RecallQuery, Signals, Source
 from soma_contract.tenant import Tenant
 from soma_contract.text.analysis import analyzer
@@ -105,7 +105,7 @@ class Question:
 
     def names(self, memory: Memory) -> bool:
         """Whether the query is a memory's very text, key or id."""
-        text = self.text.strip()
+        text = self.text.strip() if self.text else ""
         return bool(text) and text in (memory.text, memory.key, memory.memory_id)
 
 
@@ -121,29 +121,39 @@ class WorkingLeg:
     ) -> OwnHits:
         """Return the items that may answer, best first; an item is a memory of the namespace it would go to."""
         started = self.clock.monotonic()
-        everything = is_about_namespaces_only(query.filter) and query.min_score is None
-        limit = query.limit if everything else self.working.rules(tenant).capacity
+        namespaces_only = is_about_namespaces_only(query.filter)
+        everything = namespaces_only and query.min_score is None
+        rules = self.working.rules(tenant)
+        limit = query.limit if everything else rules.capacity
         try:
             recalled = await self.working.recall(tenant, session_id, question.vector, question.text, limit, use=False)
         except DimensionMismatchError as error:
             # Items of another embedding profile, from before it was changed: their words can still be compared.
             question = replace(question, vector=None, failure=f"{error.reason}:working")
             recalled = await self.working.recall(tenant, session_id, None, question.text, limit, use=False)
-        hits = []
-        for found in recalled:
-            memory = memory_of(found.item, session_id, namespace)
-            if filter_matches(query.filter, memory):
-                hits.append(
-                    OwnHit(
-                        memory,
-                        Source.WORKING,
-                        found.cosine if question.vector is not None else None,
-                        found.keyword if question.terms else None,
-                        found.item.salience,
-                        question.names(memory),
-                        found.item.item_id,
-                    )
-                )
+        become = Memory(
+            namespace=namespace,
+            kind=Kind(rules.promotion_kind),
+            persona_id=await self.working.persona(tenant, session_id) if recalled else "",
+            session_id=session_id,
+        )
+        # They differ in nothing that such a filter asks after.
+        if namespaces_only and not filter_matches(query.filter, become):
+            recalled = []
+        hits = [
+            OwnHit(
+                memory,
+                Source.WORKING,
+                found.cosine if question.vector is not None else None,
+                found.keyword if question.terms else None,
+                found.item.salience,
+                question.names(memory),
+                found.item.item_id,
+            )
+            for found in recalled
+            for memory in (memory_of(found.item, become),)
+            if namespaces_only or filter_matches(query.filter, memory)
+        ]
         took_s = self.clock.monotonic() - started
         state = LegState.DEGRADED if question.failure else LegState.RAN
         return OwnHits(hits, LegReport(Leg.WORKING, state, took_s, question.failure, len(recalled)))
@@ -197,15 +207,14 @@ class PendingLeg:
         return {memory.memory_id: Vector.of(vector) for memory, vector in zip(wanted, made, strict=True)}
 
 
-def memory_of(item: Item, session_id: str, namespace: str) -> Memory:
-    """Return an item as the memory it would become."""
-    return Memory(
+def memory_of(item: Item, become: Memory) -> Memory:
+    """Return an item as the memory it would become, of which all but what the item says is given."""
+    return replace(
+        become,
         memory_id=item.long_term_id or item.item_id,
-        namespace=namespace,
         text=item.text,
         payload_json=item.payload_json,
         actor=item.actor,
-        session_id=session_id,
         sequence=item.sequence or None,
         occurred_at=datetime.fromtimestamp(item.occurred_s or item.admitted_s, UTC),
         created_at=datetime.fromtimestamp(item.admitted_s, UTC),

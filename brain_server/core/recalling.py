@@ -115,10 +115,15 @@ class Recalling:
         rechecked = tuple(dict.fromkeys((*query.recheck_ids, *session.long_term_ids)))[: LIMITS.filter_values]
         decided = await self._decided(tenant, rechecked)
         undecided = tuple(each for each in rechecked if each not in decided)
-        async with asyncio.TaskGroup() as group:
-            asking = group.create_task(self._ask(tenant, replace(query, recheck_ids=undecided), started))
+        asked: LongTermAnswer | SomaError
+        if query.legs and not query.legs - _OWN_LEGS:
+            asked = LongTermAnswer((), Summary(tuple(_skipped(leg) for leg in _LONG_TERM_LEGS)))
             own = await self._search(tenant, query, session, pending, left_s)
-        asked = asking.result()
+        else:
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(self._ask(tenant, replace(query, recheck_ids=undecided)))
+                own = await self._search(tenant, query, session, pending, left_s)
+            asked = asking.result()
         if isinstance(asked, SomaError):
             if asked.code not in OUTAGES or not query.allow_degraded:
                 raise asked
@@ -134,7 +139,8 @@ class Recalling:
             await self.working_leg.working.forget(tenant, sorted(lost))
         stored = await self._current(tenant, query, pending, answer.hits)
         found = [hit for leg in legs for hit in leg.hits if hit.memory.memory_id not in gone]
-        found = [hit for hit in found if not await self._is_forgotten(tenant, pending, hit)]
+        if pending or self.pending.count(tenant):
+            found = [hit for hit in found if not await self._is_forgotten(tenant, pending, hit)]
         hits = self._ranked(query, question, stored, found) if found else stored
         hits = _within_budget(hits[: query.limit], query.token_budget)
         if isinstance(asked, SomaError) and not hits:
@@ -160,10 +166,8 @@ class Recalling:
                     decided[memory_id] = is_gone
         return decided
 
-    async def _ask(self, tenant: Tenant, query: RecallQuery, started: float) -> LongTermAnswer | SomaError:
+    async def _ask(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer | SomaError:
         """Ask long-term memory, and whether the memories to re-check are still there."""
-        if query.legs and not query.legs - _OWN_LEGS:
-            return LongTermAnswer((), Summary(tuple(_skipped(leg) for leg in _LONG_TERM_LEGS)))
         try:
             return await self.long_term.recall(tenant, replace(query, legs=query.legs - _OWN_LEGS))
         except SomaError as error:

@@ -67,8 +67,7 @@ class Observed(NamedTuple):
     """Id of the item that had to go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item of working memory as others see it."""
 
     item_id: str
@@ -84,7 +83,6 @@ class Item:
     """Unix seconds."""
     long_term_id: str
     """The memory it was promoted to or came from, or empty."""
-    vector: Vector
     sequence: int = 0
     """Number of the observation that made it."""
     novelty: float = 0.0

@@ -175,11 +175,11 @@ class Session:
         score = np.where(slots.kinds == 0, -math.inf, score)
         # Ties by order of admission: same items, same answer.
         best = np.lexsort((slots.ordinals, -score))[: min(limit, len(slots))]
-        salience = self._use(best, now_s) if use else slots.faded(now_s, self.rules)[best]
-        return [
-            Recalled(slots.item(slot, each), float(score[slot]), float(cosine[slot]), float(keyword[slot]))
-            for slot, each in zip(best.tolist(), salience.tolist(), strict=True)
-        ]
+        if use:
+            self._use(best, now_s)
+        items = slots.items(best.tolist(), slots.faded(now_s, self.rules))
+        told = zip(items, score[best].tolist(), cosine[best].tolist(), keyword[best].tolist(), strict=True)
+        return [Recalled(*each) for each in told]
 
     def use(self, item_ids: Iterable[str], long_term_ids: Iterable[str], now_s: float) -> int:
         """Count a use of these items and of those that became these memories, once each; return how many."""
@@ -190,16 +190,14 @@ class Session:
             self._use(np.array(sorted(used), np.intp), now_s)
         return len(used)
 
-    def _use(self, used: NDArray[np.intp], now_s: float) -> Floats:
+    def _use(self, used: NDArray[np.intp], now_s: float) -> None:
         slots = self.slots
         faded: Floats = slots.faded(now_s, self.rules)[used]
-        salience = faded + self.rules.boost * (1.0 - faded)
-        slots.salience[used] = salience
+        slots.salience[used] = faded + self.rules.boost * (1.0 - faded)
         slots.since[used] = now_s
         slots.uses[used] += 1
         slots.used.update(used.tolist())
         self.touched_s = now_s
-        return salience
 
     def _keyword(self, wanted: frozenset[str], terms_of: Callable[[str], Iterable[str]]) -> Floats:
         slots = self.slots
@@ -249,29 +247,25 @@ class Session:
         return bool(salient.any() or self.slots.streaks.any())
 
     def _promotions(self, candidates: list[int], faded: Floats, reason: str) -> list[Promotion]:
-        promotions = []
-        for slot in candidates:
-            held = self.slots.at(slot)
-            if not held.long_term_id and not held.promoting:
-                held.promoting = True
-                promotions.append(Promotion(self.slots.item(slot, float(faded[slot])), reason))
-        return promotions
+        fresh = [slot for slot in candidates if not (held := self.slots.at(slot)).long_term_id and not held.promoting]
+        for slot in fresh:
+            self.slots.at(slot).promoting = True
+        return [Promotion(item, reason) for item in self.slots.items(fresh, faded)]
 
     # --- looking and changing ---------------------------------------------------------------------
 
     def items(self, now_s: float) -> list[Item]:
         """Return all items in the order of their admission."""
         slots = self.slots
-        faded = slots.faded(now_s, self.rules)
         in_order = sorted(slots.by_id.values(), key=lambda slot: slots.ordinals[slot])
-        return [slots.item(slot, float(faded[slot])) for slot in in_order]
+        return slots.items(in_order, slots.faded(now_s, self.rules))
 
     def found(self, item_ids: Iterable[str], now_s: float) -> dict[str, Item]:
         """Return those of the named items that are present, by id."""
         slots = self.slots
-        faded = slots.faded(now_s, self.rules)
         present = {each: slots.by_id[each] for each in item_ids if each in slots.by_id}
-        return {item_id: slots.item(slot, float(faded[slot])) for item_id, slot in present.items()}
+        items = slots.items([*present.values()], slots.faded(now_s, self.rules)) if present else []
+        return {item.item_id: item for item in items}
 
     def made_by(self, sequences: Iterable[int], now_s: float) -> dict[int, Item]:
         """Return the items that observations of these numbers made, as far as they are present."""
