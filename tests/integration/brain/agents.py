@@ -116,12 +116,12 @@ class Mind:
         return await self.working.Tick(pb.TickRequest(), metadata=self.metadata, timeout=20)
 
     async def assemble(
-        self, text: str, **fields: Any
+        self, text: str, *, timeout_s: float = 20, **fields: Any
     ) -> tuple[list[context_pb.ContextSection], context_pb.AssembleSummary]:
         """Assemble a context."""
         sections: list[context_pb.ContextSection] = []
         request = context_pb.AssembleRequest(text=text, **fields)
-        async for frame in self.contexts.Assemble(request, metadata=self.metadata, timeout=20):
+        async for frame in self.contexts.Assemble(request, metadata=self.metadata, timeout=timeout_s):
             if frame.HasField("summary"):
                 return sections, frame.summary
             sections.append(frame.section)
