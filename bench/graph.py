@@ -179,7 +179,8 @@ async def _ingest(stack: EmbeddedStack) -> dict[str, Any]:
     ends = [(memory_id(n % count + 1), memory_id((n * 7919 + n // count + 1) % count + 1)) for n in range(INGESTED)]
     pairs = [pair for pair in dict.fromkeys(ends) if pair[0] != pair[1]]
     records = [
-        batch_pb.Record(link=pb.MemoryLink(source_id=a, target_id=b, relation="imported", strength=0.5)) for a, b in pairs
+        batch_pb.Record(link=pb.MemoryLink(source_id=a, target_id=b, relation="imported", strength=0.5))
+        for a, b in pairs
     ]
     async with SomaClient.connect(stack.memory_address, key=stack.development_key) as administrator:
         await administrator.tenants.create(tenant.name)
