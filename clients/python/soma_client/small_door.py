@@ -75,14 +75,7 @@ async def search_memory(
     """Search by meaning, or list by key prefix; a text takes the other arguments as conditions."""
     if not text and not key_prefix:
         raise FieldViolationError.at("text", "give a text, a key prefix, or both")
-    conditions: list[Filter] = []
-    if type:
-        conditions.append(LabelIn(LabelField.SCHEMA_TYPE, (type,)))
-    if min_relevance is not None:
-        conditions.append(NumberRange(NumberField.RELEVANCE, low=min_relevance))
-    if key_prefix:
-        conditions.append(KeyPrefix(key_prefix))
-    condition = AllOf(tuple(conditions))
+    condition = conditions(key_prefix, type, min_relevance)
     if text:
         answer = await client.recall_all(text, filter=condition, limit=limit)
         return tuple(Found(hit.memory, hit.score) for hit in answer.hits)
@@ -92,6 +85,18 @@ async def search_memory(
         if len(found) == limit:
             break
     return tuple(found)
+
+
+def conditions(key_prefix: str, type: str, min_relevance: float | None) -> Filter:
+    """What a search is confined to."""
+    given: list[Filter] = []
+    if type:
+        given.append(LabelIn(LabelField.SCHEMA_TYPE, (type,)))
+    if min_relevance is not None:
+        given.append(NumberRange(NumberField.RELEVANCE, low=min_relevance))
+    if key_prefix:
+        given.append(KeyPrefix(key_prefix))
+    return AllOf(tuple(given))
 
 
 def payload_of(memory: Memory) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from soma_client.cli import (
     importing,
     indexing,
     local,
+    mcp,
     memories,
     servers,
     settings,
@@ -104,6 +105,7 @@ indexing.extend(servers.index)
 app.add_typer(graph.graph, name="graph")
 app.command()(local.bootstrap)
 app.command()(local.migrate)
+app.command()(mcp.mcp)
 app.command()(settings.settings)
 app.command()(doctor.doctor)
 app.command()(top.top)
