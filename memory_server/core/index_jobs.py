@@ -72,6 +72,10 @@ Work = Callable[[IndexTask, Checkpoint], Awaitable[IndexTask]]
 """Does a task from where it was left and returns it as it is at the end."""
 
 
+_PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED})
+"""Failures that a task outlives."""
+
+
 @dataclass(slots=True)
 class IndexJobs:
     """Takes tasks one after the other and does them; also what is asked about them."""
@@ -136,8 +140,8 @@ class IndexJobs:
         except TaskLostError:
             raise
         except SomaError as error:
-            if error.code is Code.UNAVAILABLE or error.code is Code.DEADLINE_EXCEEDED:
-                # A store is away: whoever claims it next goes on where this was.
+            if error.code in _PASSING:
+                # A store is away, or a writer was in the way: whoever claims it next goes on where this was.
                 await self.tasks.save(latest, min(self.lease_s, 5.0))
                 raise
             await checkpoint(replace(latest, state=TaskState.FAILED, reason=error.reason, message=str(error)))

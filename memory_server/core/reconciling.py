@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from memory_server.domain.index_tasks import (
     digest,
     order,
 )
-from memory_server.ports import Collection, IndexQueue, VectorIndex
+from memory_server.ports import Collection, CollectionLostError, IndexQueue, VectorIndex
 from rpckit.failpoints import failpoint
 from soma_contract.ids import parse_memory_id
 from soma_contract.tenant import admin_tenant, is_tenant_name
@@ -95,8 +96,10 @@ class Reconciling:
         """Compare what the task is about, from where it was left, and return it with all that was found."""
         for collection in await self._collections(task):
             if await self.index.ensure(collection):
-                # All its rows are un-indexed from now on and queued again: nothing is left to compare.
-                await self.queue.new_epoch(collection)
+                # All its rows are un-indexed from now on and queued again: nothing is left to compare.  Nor is there
+                # where another collection has taken its place since it was listed.
+                with suppress(CollectionLostError):
+                    await self.queue.new_epoch(collection)
                 self.hint()
                 continue
             if task.progress.get("collection") != collection.name:

@@ -19,7 +19,7 @@ from memory_server.core.rebuilding import Copying, Pace, Rebuilding
 from memory_server.core.recalling import Recalling
 from memory_server.core.reconciling import Reconciling
 from memory_server.core.reembedding import ReEmbedding
-from memory_server.domain.index_tasks import IndexTask, Scope, TaskKind
+from memory_server.domain.index_tasks import IndexTask, Scope, TaskKind, TaskState
 from memory_server.ports import Collection, IndexRow, Journal
 from memory_server.stores.analysing import analysis
 from memory_server.stores.clock import SystemClock
@@ -38,7 +38,7 @@ from memory_server.stores.postgres.reconcile import PostgresIndexTruth
 from memory_server.stores.postgres.registry import PostgresRegistry
 from soma_contract.completing import completed
 from soma_contract.embedders.hashing import HashingEmbedder
-from soma_contract.errors import EmbeddingProfileMismatchError
+from soma_contract.errors import EmbeddingProfileMismatchError, SomaError
 from soma_contract.memory import Memory, Remember
 from soma_contract.recall import Recalled, RecallQuery
 from soma_contract.tenant import Tenant, admin_tenant
@@ -121,9 +121,12 @@ class Workshop:
         """Have a task done to its end while the indexer works, and return it."""
         task = await self.jobs.start(scope)
         async with running(self.indexing.run):
-            while await self.jobs.step():
-                pass
-        return await self.jobs.get(task.task_id)
+            while (task := await self.jobs.get(task.task_id)).state in (TaskState.WAITING, TaskState.RUNNING):
+                # A machine with much to do lets a statement run out of time: a server goes on where it was, and so
+                # does this.
+                with suppress(SomaError):
+                    await self.jobs.step()
+        return task
 
     async def recalled(self, tenant: Tenant, text: str, limit: int = 1) -> Recalled:
         """Recall by text."""
