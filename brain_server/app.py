@@ -205,7 +205,8 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack, spans: Spans | N
     )
     credential = (await asyncio.to_thread(settings.service_credential_file.read_text)).strip()
     tls = ChannelTls(settings.brain_memory_ca) if settings.brain_memory_ca else None
-    breakers = Breakers("memory", clock=clock, metrics=reports)
+    personas = PersonasFile(settings.tenants_file, clock)
+    breakers = Breakers("memory", rules_of=personas.breaker_rules, clock=clock, metrics=reports)
     reports.breaker_changed("memory", "dependency", "closed", "closed")  # shown before it ever changes
     wire = await stack.enter_async_context(MemoryWire(settings.brain_memory_target, credential, breakers, tls))
     embedder = build_embedder(
@@ -226,7 +227,6 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack, spans: Spans | N
         sender = TracedSender(sender, spans)
     delivery = await stack.enter_async_context(Delivery(outbox, sender, clock=clock, metrics=reports))
     reports.on_breaker_closed = delivery.wake
-    personas = PersonasFile(settings.tenants_file, clock)
     model = None
     if settings.summariser_base_url:
         key = settings.summariser_api_key.get_secret_value()

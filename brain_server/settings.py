@@ -42,7 +42,7 @@ class BrainSettings(BaseSettings):
     service_credential_file: Path = Field(
         Path("soma-data/secrets/brain.key"), description="File with the brain's own key (scope act-as)"
     )
-    tenants_file: Path | None = Field(None, description="conf/tenants.yaml: personas and their categories")
+    tenants_file: Path | None = Field(None, description="conf/tenants.yaml: personas, and breaker thresholds")
 
     verdict_fresh_s: float = Field(5.0, ge=0, le=5, description="Seconds a verdict on a key is used unasked")
     verdict_outage_s: float = Field(86_400.0, ge=0, le=86_400, description="Seconds it is used while memory is away")

@@ -111,10 +111,11 @@ class BreakerBoard:
 
     def _of(self, tenant: str, now: float) -> Breaker:
         breaker = self.tenants.get(tenant)
-        if breaker is not None:
+        rules = self._rules_of(tenant) or self._rules
+        # Changed rules hold from the next time on that it is closed: what is open ends as it began.
+        if breaker is not None and (breaker.rules == rules or breaker.state is not BreakerState.CLOSED):
             self.tenants.move_to_end(tenant)
             return breaker
-        rules = self._rules_of(tenant) or self._rules
 
         def changed(old: BreakerState, new: BreakerState) -> None:
             self._listener.changed(tenant, old, new)

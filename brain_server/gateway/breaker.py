@@ -16,6 +16,7 @@ reads the wall clock.  The deciding is done by `domain.breaker_board`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
@@ -149,14 +150,13 @@ class Breakers:
         rules: BreakerRules | None = None,
         *,
         shared_rules: BreakerRules | None = None,
-        tenant_rules: dict[str, BreakerRules] | None = None,
+        rules_of: Callable[[str], BreakerRules | None] = lambda tenant: None,
         clock: Clock | None = None,
         rng: Random | None = None,
         metrics: BreakerMetrics | None = None,
         max_tenants: int = 10_000,
     ) -> None:
         self.component = component
-        self.tenant_rules = tenant_rules if tenant_rules is not None else {}
         self._clock = clock or SystemClock()
         self._metrics = metrics or NoMetrics()
         self._mirror = _Mirror(component, self._metrics)
@@ -165,7 +165,7 @@ class Breakers:
             rng or Random(),
             self._mirror,
             shared_rules=shared_rules,
-            rules_of=self.tenant_rules.get,
+            rules_of=rules_of,
             max_tenants=max_tenants,
             now=self._clock.monotonic(),
         )

@@ -1,4 +1,4 @@
-"""Personas out of ``conf/tenants.yaml``: validated when it is read, read again when it changes."""
+"""Personas and breaker thresholds out of ``conf/tenants.yaml``: validated when read, read again when it changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from brain_server.domain.breaker import BreakerRules
 from brain_server.domain.persona import Category, Personas, TenantPersonas
 from brain_server.ports import Clock
 from soma_contract.filters import (
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _LOOK_S = 1.0
 """How often the file's time is looked at."""
 _MOST_CATEGORIES = 32
+_USUAL = BreakerRules()
 
 Label = Annotated[str, Field(min_length=1, max_length=LIMITS.label_bytes)]
 Labels = Annotated[tuple[Label, ...], Field(max_length=64)]
@@ -106,11 +108,30 @@ class PersonaEntry(_Model):
         return self
 
 
+class BreakerEntry(_Model):
+    """When a tenant's own breaker opens, and for how long."""
+
+    consecutive: int = Field(_USUAL.consecutive, ge=1, le=1_000)
+    window_s: float = Field(_USUAL.window_s, ge=1, le=600)
+    min_calls: int = Field(_USUAL.min_calls, ge=1, le=100_000)
+    failure_share: float = Field(_USUAL.failure_share, gt=0, le=1)
+    slow_share: float = Field(_USUAL.slow_share, gt=0, le=1)
+    open_s: float = Field(_USUAL.open_s, ge=0.1, le=600)
+    open_max_s: float = Field(_USUAL.open_max_s, ge=0.1, le=3_600)
+
+    @model_validator(mode="after")
+    def _opens_no_longer_than_its_longest(self) -> BreakerEntry:
+        if self.open_s > self.open_max_s:
+            raise ValueError("open_s must not be more than open_max_s")
+        return self
+
+
 class TenantEntry(_Model):
-    """What one tenant's personas search, and everybody else of the tenant."""
+    """What one tenant's personas search, and everybody else of the tenant; and when its breaker opens."""
 
     categories: Annotated[tuple[CategoryEntry, ...], Field(max_length=_MOST_CATEGORIES)] = ()
     personas: dict[Label, PersonaEntry] = Field(default_factory=dict)
+    breaker: BreakerEntry | None = None
 
     def personas_of(self) -> TenantPersonas:
         """Return what it means."""
@@ -137,17 +158,27 @@ class PersonasEntry(_Model):
 
 def read_personas(text: str) -> Personas:
     """Return the personas of a file's text; raises PersonasFileError."""
+    entry = _read_entry(text)
+    return Personas(
+        entry.defaults.personas_of(), {name: tenant.personas_of() for name, tenant in entry.tenants.items()}
+    )
+
+
+def read_breaker_rules(text: str) -> dict[str, BreakerRules]:
+    """Return the rules of tenants' own breakers by tenant, where they are not the usual ones; or PersonasFileError."""
+    entries = _read_entry(text).tenants
+    return {name: BreakerRules(**each.breaker.model_dump()) for name, each in entries.items() if each.breaker}
+
+
+def _read_entry(text: str) -> PersonasEntry:
     try:
         content: Any = yaml.safe_load(text)
-        entry = PersonasEntry.model_validate(content if content is not None else {})
+        return PersonasEntry.model_validate(content if content is not None else {})
     except yaml.YAMLError as error:
         raise PersonasFileError(f"this is no YAML: {error}") from error
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise PersonasFileError("; ".join(faults)) from error
-    return Personas(
-        entry.defaults.personas_of(), {name: tenant.personas_of() for name, tenant in entry.tenants.items()}
-    )
 
 
 class PersonasFile:
@@ -159,6 +190,7 @@ class PersonasFile:
         self._looked_at = clock.monotonic()
         self._seen: tuple[int, int] | None = None
         self._current = Personas()
+        self._breaker_rules: dict[str, BreakerRules] = {}
         if path is not None:
             try:
                 self._read(path)
@@ -173,8 +205,13 @@ class PersonasFile:
             try:
                 self._read(self._path)
             except (OSError, UnicodeDecodeError, PersonasFileError) as error:
-                log.error("%s is not usable, the personas stay as they were: %s", self._path, error)
+                log.error("%s is not usable, what it said before stays in force: %s", self._path, error)
         return self._current
+
+    def breaker_rules(self, tenant_name: str) -> BreakerRules | None:
+        """Return when a tenant's own breaker opens, or None if as everybody's."""
+        self.current()
+        return self._breaker_rules.get(tenant_name)
 
     def _read(self, path: Path) -> None:
         stat = path.stat()
@@ -183,5 +220,6 @@ class PersonasFile:
             return
         # Also when it turns out to be wrong: it is told once.
         self._seen = version
-        self._current = read_personas(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        self._current, self._breaker_rules = read_personas(text), read_breaker_rules(text)
         log.info("personas are read from %s", path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from brain_server.domain.breaker import BreakerRules, BreakerState, Outcome, classify
 from brain_server.gateway.breaker import Breakers
+from brain_server.stores.personas_file import PersonasFile
 from soma_contract.errors import (
     CircuitBreakerOpenError,
     Code,
@@ -270,10 +272,29 @@ async def test_names_of_tenants_do_not_grow_its_memory(clock: ManualClock) -> No
 
 
 async def test_a_tenant_can_have_thresholds_of_its_own(clock: ManualClock) -> None:
-    breakers = Breakers("memory", tenant_rules={"alice": BreakerRules(consecutive=2)}, clock=clock)
+    breakers = Breakers("memory", rules_of={"alice": BreakerRules(consecutive=2)}.get, clock=clock)
     for _ in range(2):
         await call(breakers, ALICE, DOWN)
         await call(breakers, BOB, DOWN)
+    assert set(states(breakers)) == {"", "alice"}
+
+
+async def test_thresholds_out_of_the_tenants_file_hold_from_the_next_time_the_breaker_is_closed(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = tmp_path / "tenants.yaml"
+    path.write_text("tenants: {alice: {breaker: {consecutive: 2}}}")
+    breakers = Breakers("memory", rules_of=PersonasFile(path, clock).breaker_rules, clock=clock)
+    await call(breakers, ALICE, DOWN)
+    await call(breakers, ALICE, DOWN)
+    assert set(states(breakers)) == {"", "alice"}
+    path.write_text("tenants: {alice: {breaker: {consecutive: 4}}}  # longer than before")
+    clock.advance(2.0)
+    breakers.reset(ALICE)
+    for _ in range(3):
+        await call(breakers, ALICE, DOWN)
+    assert set(states(breakers)) == {""}
+    await call(breakers, ALICE, DOWN)
     assert set(states(breakers)) == {"", "alice"}
 
 

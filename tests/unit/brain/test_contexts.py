@@ -175,6 +175,8 @@ tenants: {acme: {categories: [{name: acme}], personas: {clerk: {categories: [{na
         ("tenants: {acme: {personas: {p: {categories: []}}}}", "tenants.acme.personas.p.categories"),
         ("tenants: {acme: {personas: {p: {categories: [{name: a}, {name: a}]}}}}", "same name"),
         ("tenants: {Acme!: {}}", "no tenant's name"),
+        ("tenants: {acme: {breaker: {consecutive: 0}}}", "tenants.acme.breaker.consecutive"),
+        ("tenants: {acme: {breaker: {open_s: 9, open_max_s: 3}}}", "open_s must not be more"),
         ("tenants: [acme", "no YAML"),
     ],
 )
