@@ -407,10 +407,9 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class IndexHit:
-    """What the index proposes: an id, the version it holds and the leg's raw score."""
+    """What the index proposes: an id and the leg's raw score; whatever version it holds, the truth decides."""
 
     memory_id: str
-    version: int
     score: float
 
 

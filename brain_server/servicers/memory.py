@@ -8,7 +8,7 @@ from typing import Any, cast
 from brain_server.core.reading import Reading
 from brain_server.core.recalling import Recalling
 from brain_server.core.remembering import Acknowledged, Remembering
-from brain_server.ports import LongTerm
+from brain_server.ports import LongTerm, StoredHit
 from rpckit.call import CallContext, current_call, current_tenant
 from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain
@@ -27,7 +27,7 @@ from soma_contract.convert.memories import (
     update_from_pb,
     view_from_pb,
 )
-from soma_contract.convert.recalls import answer_to_pb, hit_to_pb, query_from_pb
+from soma_contract.convert.recalls import answer_to_pb, query_from_pb, write_hit
 from soma_contract.convert.streams import (
     REMEMBER_MANY_IN_FLIGHT,
     WriteRemembered,
@@ -203,11 +203,14 @@ class MemoryServicer(rpc.MemoryServiceServicer):
             session_id=call.session,
             deadline_s=call.remaining_s(),
         )
-        hits = (
-            hit_to_pb(hit, query.view) if isinstance(hit, Hit) else cast("pb.RecallHit", hit.wire)
-            for hit in answer.hits
-        )
-        for frame in answer_to_pb(hits, answer.summary, together=request.together):
+
+        def write(wire: pb.RecallHit, hit: Hit | StoredHit) -> None:
+            if isinstance(hit, Hit):
+                write_hit(wire, hit, query.view)
+            else:
+                wire.CopyFrom(cast("pb.RecallHit", hit.wire))
+
+        for frame in answer_to_pb(answer.hits, write, answer.summary, together=request.together):
             yield frame
 
 

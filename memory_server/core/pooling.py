@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from soma_contract.text.dates import date_match
 from soma_contract.text.questions import Form, asks_when, form_of
 
 _TOKEN_WIDTH = 64
+# The form of a text is asked for at each recall that the text is a candidate of, and costs as much as all scores of it.
+_form_of = lru_cache(maxsize=8_192)(form_of)
 _NO_FORM = Form(asks=False, first_person=False, tells_time=False)
 _NO_TOKENS = np.zeros((0, _TOKEN_WIDTH), np.int8)
 
@@ -45,7 +48,7 @@ def pooled(
             embedded[position] = True
     no_sentences = np.zeros((0, dimension), np.int8)
     memories = [row.memory for row in rows]
-    forms = [form_of(memory.text) for memory in memories] if weights.form else [_NO_FORM] * count
+    forms = [_form_of(memory.text) for memory in memories] if weights.form else [_NO_FORM] * count
     codes: dict[tuple[str, str], int] = {}
     sessions = np.array(
         [

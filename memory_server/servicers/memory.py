@@ -30,11 +30,12 @@ from soma_contract.convert.memories import (
     update_from_pb,
     view_from_pb,
 )
-from soma_contract.convert.recalls import answer_to_pb, hit_to_pb, query_from_pb
+from soma_contract.convert.recalls import answer_to_pb, query_from_pb, write_hit
 from soma_contract.convert.streams import REMEMBER_MANY_IN_FLIGHT, WriteRemembered, refused_item, remember_many_drain
 from soma_contract.filters import AllOf, Filter, KeyPrefix, with_default_namespace
 from soma_contract.limits import LIMITS
 from soma_contract.memory import Durability, Origin
+from soma_contract.recall import Hit
 
 _ORDERS = {
     pb.LIST_ORDER_UNSPECIFIED: "memory_id",
@@ -191,8 +192,11 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         answer = await self._recalling.recall(
             current_tenant(), query, namespace=checks.default_namespace, deadline_s=call.remaining_s()
         )
-        hits = (hit_to_pb(hit, query.view) for hit in answer.hits)
-        for frame in answer_to_pb(hits, answer.summary, together=request.together):
+
+        def write(wire: pb.RecallHit, hit: Hit) -> None:
+            write_hit(wire, hit, query.view)
+
+        for frame in answer_to_pb(answer.hits, write, answer.summary, together=request.together):
             yield frame
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from soma.common.v1 import types_pb2 as common
 from soma.memory.v1 import memory_pb2 as pb
 from soma.memory.v1 import memory_service_pb2 as service
 from soma_contract.convert.checks import Checks
+from soma_contract.convert.memory_writing import KINDS_PB
+from soma_contract.convert.memory_writing import memory_to_pb as memory_to_pb
+from soma_contract.convert.memory_writing import timestamp as timestamp
 from soma_contract.limits import LIMITS
 from soma_contract.memory import (
     Durability,
@@ -31,11 +30,6 @@ _KINDS = {
     pb.KIND_SEMANTIC: Kind.SEMANTIC,
     pb.KIND_PROCEDURAL: Kind.PROCEDURAL,
 }
-_KINDS_PB = {
-    Kind.EPISODIC: pb.KIND_EPISODIC,
-    Kind.SEMANTIC: pb.KIND_SEMANTIC,
-    Kind.PROCEDURAL: pb.KIND_PROCEDURAL,
-}
 _VIEWS = {
     pb.MEMORY_VIEW_UNSPECIFIED: View.BASIC,
     pb.MEMORY_VIEW_BASIC: View.BASIC,
@@ -46,8 +40,6 @@ _DURABILITIES = {
     Durability.QUEUED: common.DURABILITY_QUEUED,
 }
 REQUEST_ID_BYTES = 128
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNSTATED = Provenance()
 
 MASKABLE = {
     "kind": "kind",
@@ -82,7 +74,7 @@ def kind_from_pb(value: pb.Kind.ValueType, checks: Checks, path: str) -> Kind:
 
 def kind_to_pb(kind: Kind) -> pb.Kind.ValueType:
     """Write a kind."""
-    return _KINDS_PB[kind]
+    return KINDS_PB[kind]
 
 
 def view_from_pb(value: pb.MemoryView.ValueType, checks: Checks, path: str) -> View:
@@ -152,55 +144,9 @@ def memory_from_pb(
     )
 
 
-def memory_to_pb(memory: Memory, view: View = View.BASIC) -> pb.Memory:
-    """Write a memory."""
-    wire = pb.Memory(
-        memory_id=memory.memory_id,
-        namespace=memory.namespace,
-        key=memory.key,
-        kind=_KINDS_PB[memory.kind],
-        schema_type=memory.schema_type,
-        schema_version=memory.schema_version,
-        persona_id=memory.persona_id,
-        text=memory.text,
-        payload_json=memory.payload_json,
-        tags=memory.tags,
-        actor=memory.actor,
-        session_id=memory.session_id,
-        sequence=memory.sequence,
-        importance=memory.importance,
-        relevance=memory.relevance,
-        occurred_time=timestamp(memory.occurred_at),
-        create_time=timestamp(memory.created_at),
-        update_time=timestamp(memory.updated_at),
-        expire_time=timestamp(memory.expires_at),
-        version=memory.version,
-        embedding_model=memory.embedding_model,
-    )
-    if memory.coordinate is not None:
-        wire.coordinate.values.extend(memory.coordinate)
-    if memory.provenance != _UNSTATED:
-        wire.provenance.author = memory.provenance.author
-        wire.provenance.source = memory.provenance.source
-        if memory.provenance.confidence is not None:
-            wire.provenance.confidence = memory.provenance.confidence
-    if view is View.FULL and memory.embedding is not None:
-        wire.embedding.packed_f32 = memory.embedding.packed
-    return wire
-
-
 def vector_to_pb(vector: Vector) -> common.Vector:
     """Write a vector as packed bytes."""
     return common.Vector(packed_f32=vector.packed)
-
-
-def timestamp(at: datetime | None) -> Timestamp | None:
-    """Write a time."""
-    if at is None:
-        return None
-    since = at - _EPOCH
-    # FromDatetime() costs three times as much, and a hit holds several times.
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def target_from_pb(wire: common.MemoryTarget, present: bool, checks: Checks, path: str) -> Target:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,12 +14,12 @@ from soma_contract.convert.checks import Checks
 from soma_contract.convert.filters import filter_from_pb, filter_to_pb
 from soma_contract.convert.memories import (
     memory_from_pb,
-    memory_to_pb,
     target_from_pb,
     target_to_pb,
     vector_to_pb,
     view_from_pb,
 )
+from soma_contract.convert.memory_writing import write_memory
 from soma_contract.limits import LIMITS
 from soma_contract.memory import View
 from soma_contract.recall import (
@@ -46,6 +47,7 @@ _SOURCES_PB = {source: pb.HitSource.Value(f"HIT_SOURCE_{source.name}") for sourc
 _SOURCES = {wire: source for source, wire in _SOURCES_PB.items()}
 _SIGNALS = tuple(field.name for field in fields(Signals))
 _RANKING = tuple(field.name for field in fields(Ranking))
+Found = TypeVar("Found")
 TOKEN_BUDGET_MAX = 1_000_000
 FRAME_BYTES = 1024 * 1024
 """Hits that are sent together are parted where they are more than this; a single one may be."""
@@ -128,36 +130,57 @@ def query_to_pb(query: RecallQuery) -> pb.RecallRequest:
     return wire
 
 
+def write_hit(wire: pb.RecallHit, hit: Hit, view: View = View.BASIC) -> None:
+    """Write a hit into an empty message."""
+    write_memory(wire.memory, hit.memory, view)
+    wire.score = hit.score
+    signals = wire.signals
+    signals.SetInParent()
+    for name in _SIGNALS:
+        value = getattr(hit.signals, name)
+        if value is not None:
+            setattr(signals, name, value)
+    wire.source = _SOURCES_PB[hit.source]
+    if hit.path:
+        wire.path_memory_ids.extend(hit.path)
+    if hit.explanation is not None:
+        wire.explanation.CopyFrom(_explanation_to_pb(hit.explanation))
+    wire.tokens = hit.tokens
+
+
 def hit_to_pb(hit: Hit, view: View = View.BASIC) -> pb.RecallHit:
     """Write a hit."""
-    signals = {name: value for name in _SIGNALS if (value := getattr(hit.signals, name)) is not None}
-    return pb.RecallHit(
-        memory=memory_to_pb(hit.memory, view),
-        score=hit.score,
-        signals=pb.RecallSignals(**signals),
-        source=_SOURCES_PB[hit.source],
-        path_memory_ids=hit.path,
-        explanation=_explanation_to_pb(hit.explanation) if hit.explanation else None,
-        tokens=hit.tokens,
-    )
+    wire = pb.RecallHit()
+    write_hit(wire, hit, view)
+    return wire
 
 
-def answer_to_pb(hits: Iterable[pb.RecallHit], summary: Summary, *, together: bool) -> Iterator[pb.RecallResponse]:
+def answer_to_pb(
+    hits: Sequence[Found], write: Callable[[pb.RecallHit, Found], None], summary: Summary, *, together: bool
+) -> Iterator[pb.RecallResponse]:
     """Write a whole answer: a frame for each hit and one for the summary, or as few frames as hold them together."""
     if not together:
         for hit in hits:
-            yield pb.RecallResponse(hit=hit)
-        yield pb.RecallResponse(summary=summary_to_pb(summary))
+            alone = pb.RecallResponse()
+            write(alone.hit, hit)
+            yield alone
+        end = pb.RecallResponse()
+        _write_summary(end.summary, summary)
+        yield end
         return
-    frame, size = pb.RecallHits(), 0
+    frame, size = pb.RecallResponse(), 0
     for hit in hits:
-        size += hit.ByteSize()
-        if frame.hits and size > FRAME_BYTES:
-            yield pb.RecallResponse(hits=frame)
-            frame, size = pb.RecallHits(), hit.ByteSize()
-        frame.hits.append(hit)
-    frame.summary.CopyFrom(summary_to_pb(summary))
-    yield pb.RecallResponse(hits=frame)
+        wire = frame.hits.hits.add()
+        write(wire, hit)
+        size += wire.ByteSize()
+        if size > FRAME_BYTES and len(frame.hits.hits) > 1:
+            following, size = pb.RecallResponse(), wire.ByteSize()
+            following.hits.hits.add().CopyFrom(wire)
+            del frame.hits.hits[-1]
+            yield frame
+            frame = following
+    _write_summary(frame.hits.summary, summary)
+    yield frame
 
 
 def answer_from_pb(wire: pb.RecallResponse) -> tuple[Sequence[pb.RecallHit], pb.RecallSummary | None]:
@@ -186,25 +209,26 @@ def hit_from_pb(wire: pb.RecallHit) -> Hit:
 
 def summary_to_pb(summary: Summary) -> pb.RecallSummary:
     """Write a summary."""
-    return pb.RecallSummary(
-        legs=[
-            pb.LegReport(
-                leg=_LEGS_PB[report.leg],
-                state=_STATES_PB[report.state],
-                duration=_duration(report.duration_s),
-                cause=report.cause,
-                candidates=report.candidates,
-            )
-            for report in summary.legs
-        ],
-        degraded=summary.degraded,
-        pending_rows=summary.pending_rows,
-        considered=summary.considered,
-        revision=summary.revision,
-        gone_memory_ids=summary.gone_ids,
-        tokens=summary.tokens,
-        duration=_duration(summary.duration_s),
-    )
+    wire = pb.RecallSummary()
+    _write_summary(wire, summary)
+    return wire
+
+
+def _write_summary(wire: pb.RecallSummary, summary: Summary) -> None:
+    for report in summary.legs:
+        leg = wire.legs.add(leg=_LEGS_PB[report.leg], state=_STATES_PB[report.state])
+        _write_duration(leg.duration, report.duration_s)
+        if report.cause:
+            leg.cause = report.cause
+        leg.candidates = report.candidates
+    wire.degraded = summary.degraded
+    wire.pending_rows = summary.pending_rows
+    wire.considered = summary.considered
+    wire.revision = summary.revision
+    if summary.gone_ids:
+        wire.gone_memory_ids.extend(summary.gone_ids)
+    wire.tokens = summary.tokens
+    _write_duration(wire.duration, summary.duration_s)
 
 
 def summary_from_pb(wire: pb.RecallSummary) -> Summary:
@@ -259,7 +283,7 @@ def _explanation_from_pb(wire: pb.HitExplanation) -> Explanation:
     )
 
 
-def _duration(seconds: float) -> Duration:
-    wire = Duration()
-    wire.FromNanoseconds(int(seconds * 1e9))
-    return wire
+def _write_duration(wire: Duration, seconds: float) -> None:
+    wire.SetInParent()
+    wire.seconds = int(seconds)
+    wire.nanos = int(seconds % 1 * 1e9)

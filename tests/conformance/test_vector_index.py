@@ -160,8 +160,9 @@ async def test_a_written_row_is_found_by_both_legs(index: VectorIndex, collectio
     found = await search(index, collection, text="apples falling", limit=1)
     assert found.dense is not None
     assert found.keyword is not None
-    assert [(hit.memory_id, hit.version) for hit in found.dense] == [(memory_id(1), 4)]
-    assert [(hit.memory_id, hit.version) for hit in found.keyword] == [(memory_id(1), 4)]
+    assert [hit.memory_id for hit in found.dense] == [memory_id(1)]
+    assert [hit.memory_id for hit in found.keyword] == [memory_id(1)]
+    assert [version for *_, version in await index.versions(collection, after_key="", limit=10)] == [4, 1]
     assert found.dense[0].score == pytest.approx(1.0, abs=1e-6)
     assert found.keyword[0].score > 0
     assert dict(found.failures) == {}
@@ -286,7 +287,6 @@ async def test_a_tenant_finds_only_its_own_rows_even_of_equal_ids(index: VectorI
     found = await search(index, collection, tenant=GLOBEX, text="apple")
     for hits in (found.dense, found.keyword):
         assert numbers(hits) == [3, 4, 5, 6, 7]
-        assert {hit.version for hit in hits or ()} == {9}
 
 
 async def test_a_leg_that_is_not_asked_for_is_none(index: VectorIndex, collection: Collection) -> None:

@@ -172,7 +172,7 @@ def _canonical(memory_id: str) -> str:
 
 
 def _best(scores: list[tuple[_Stored, float]], limit: int) -> tuple[IndexHit, ...]:
-    hits = [IndexHit(found.row.memory.memory_id, found.row.version, score) for found, score in scores]
+    hits = [IndexHit(found.row.memory.memory_id, score) for found, score in scores]
     hits.sort(key=lambda hit: (-hit.score, hit.memory_id))
     return tuple(hits[:limit])
 

@@ -39,7 +39,6 @@ def search_request(
         dsl=expression,
         dsl_type=common_pb2.DslType.BoolExprV1,
         placeholder_group=query,
-        output_fields=["version"],
         nq=1,
         # Otherwise as the collection was created: bounded staleness.
         use_default_consistency=not strong,
@@ -64,11 +63,10 @@ def hits(answer: Any, tenant: Tenant) -> tuple[IndexHit, ...]:
     keys = results.ids.str_id.data
     if not keys:
         return ()
-    versions = next(f.scalars.long_data.data for f in results.fields_data if f.field_name == "version")
     prefix = f"{tenant.name}|"
     found = [
-        IndexHit(key[len(prefix) :], version, score)
-        for key, version, score in zip(keys, versions, results.scores, strict=True)
+        IndexHit(key[len(prefix) :], score)
+        for key, score in zip(keys, results.scores, strict=True)
         if key.startswith(prefix)
     ]
     found.sort(key=lambda hit: (-hit.score, hit.memory_id))
