@@ -259,7 +259,7 @@ async def _wire(settings: BrainSettings, parts: _Parts) -> _Cases:
         recalling=Recalling(gateway, writes, WorkingLeg(working, clock), vectors, clock, leg_metrics(parts.metrics)),
         working=working,
         observing=Observing(working, vectors),
-        promoting=Promoting(working, remembering, writes),
+        promoting=Promoting(working, remembering, writes, _linking(parts)),
         default_rules=rules,
     )
 

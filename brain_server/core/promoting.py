@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from brain_server.core.linking import Linking
 from brain_server.core.remembering import Acknowledged, Remembering
 from brain_server.core.working_memory import WorkingMemory
 from brain_server.domain.item import Item, Promotion
 from brain_server.domain.promotion import ASKED
 from brain_server.ports import PendingWrites, SessionName
 from soma_contract.errors import SessionNotFoundError, SomaError, WriteConflictError
-from soma_contract.memory import Durability, Kind, Memory, Provenance, Remember
+from soma_contract.links import MakeLink
+from soma_contract.memory import Durability, Kind, Memory, Provenance, Remember, Target
 from soma_contract.tenant import Tenant
 
 log = logging.getLogger(__name__)
 
 PROMOTE = "promote"
+PROMOTED_FROM = "promoted_from"
+_LINKED_S = 2.0
+"""How long a refusal of the link is waited for; told to nobody it would be a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Promoting:
     working: WorkingMemory
     remembering: Remembering
     pending: PendingWrites
+    linking: Linking | None = None
+    """Links what is promoted to what its session promoted, or had come from, before."""
     _listening: dict[SessionName, list[list[Promoted]]] = field(default_factory=dict)
 
     async def promote(
@@ -58,10 +66,9 @@ class Promoting:
         acknowledged: list[Acknowledged] = []
 
         async def write(_: Tenant, __: str, item: Promotion) -> str:
-            memory = await self._memory(name, item, namespace, kind)
-            command = Remember(memory, request_id=_request_id(memory))
-            acknowledged.append(await self.remembering.write(tenant, command, operation=PROMOTE))
-            return memory.memory_id
+            memory_id, done = await self._write(name, item, namespace, kind)
+            acknowledged.append(done)
+            return memory_id
 
         try:
             memory_id = await self.working.promote(name, promotion, write)
@@ -75,12 +82,11 @@ class Promoting:
     async def on_tick(self, tenant: Tenant, session_id: str, promotion: Promotion) -> str:
         """Write one item to long-term memory and return its id there; what working memory's own ticks call."""
         name = SessionName(tenant, session_id)
-        memory = await self._memory(name, promotion, "", None)
-        done = await self.remembering.write(tenant, Remember(memory, request_id=_request_id(memory)), operation=PROMOTE)
-        promoted = Promoted(promotion.item.item_id, memory.memory_id, False, done.durability)
+        memory_id, done = await self._write(name, promotion, "", None)
+        promoted = Promoted(promotion.item.item_id, memory_id, False, done.durability)
         for listener in self._listening.get(name, ()):
             listener.append(promoted)
-        return memory.memory_id
+        return memory_id
 
     async def promote_items(
         self,
@@ -134,6 +140,29 @@ class Promoting:
         queued = self.pending.any_touching(tenant, item.long_term_id)
         durability = Durability.QUEUED if queued else Durability.STORED
         return Promoted(item.item_id, item.long_term_id, True, durability)
+
+    async def _write(
+        self, name: SessionName, promotion: Promotion, namespace: str, kind: Kind | None
+    ) -> tuple[str, Acknowledged]:
+        """Write the memory, and the link to the one before it; return its id and where it is durable."""
+        before = self.working.long_term_ids(name.tenant, name.session_id)
+        memory = await self._memory(name, promotion, namespace, kind)
+        command = Remember(memory, request_id=_request_id(memory))
+        done = await self.remembering.write(name.tenant, command, operation=PROMOTE)
+        if self.linking is not None and before and before[-1] != memory.memory_id:
+            link = MakeLink(
+                Target(memory_id=memory.memory_id),
+                Target(memory_id=before[-1]),
+                relation=PROMOTED_FROM,
+                metadata_json=json.dumps({"session_id": name.session_id, "reason": promotion.reason}),
+                request_id=f"promoted-from-{memory.memory_id}",
+            )
+            try:
+                await self.linking.write(name.tenant, link, deadline_s=_LINKED_S)
+            except SomaError as error:
+                # The memory before it was forgotten, or the outbox is full: the promotion stands.
+                log.info("a promoted memory could not be linked: %s", error.reason)
+        return memory.memory_id, done
 
     async def _memory(self, name: SessionName, promotion: Promotion, namespace: str, kind: Kind | None) -> Memory:
         item = promotion.item
