@@ -26,6 +26,7 @@ class GoTool:
 
 
 TOOLS = {
+    "ghz": GoTool("github.com/bojand/ghz/cmd/ghz", "v0.121.0"),
     "grpcurl": GoTool("github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.3"),
     "helm": GoTool("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     "kubectl-validate": GoTool("sigs.k8s.io/kubectl-validate", "v0.0.4"),

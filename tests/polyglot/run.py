@@ -1,10 +1,11 @@
 """./dev test-polyglot: the clients of all languages against one running stack.
 
 Builds each client with its language's own tools, lets each run the same scenario as a tenant of its own, and compares
-what it prints with what Python printed, byte for byte. Ends with ``N passed, N failed``. A language whose tools are
-not on this machine is named at the end; where CI=true that is a failure.
+what it prints with what Python printed, byte for byte. Then ghz sends a few hundred calls at once. Ends with
+``N passed, N failed``. A language whose tools are not on this machine is named at the end; where CI=true that is a
+failure.
 
-    ./dev test-polyglot [LANGUAGE …]
+    ./dev test-polyglot [LANGUAGE … | ghz]
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from scripts.tools import ToolMissingError, tool
 from soma_embedded.stack import EmbeddedStack
+from tests.polyglot import load
 from tests.polyglot.languages import LANGUAGES, PYTHON, ROOT, Language
 from tests.polyglot.transcripts import difference, unnoticed
 from tests.support.cutting import CuttingProxy
@@ -82,6 +85,16 @@ async def built(language: Language, gate: asyncio.Semaphore, tally: Tally) -> bo
         return tally.note(f"{language.name}: generated and built", fault, time.monotonic() - began)
 
 
+async def found_ghz(gate: asyncio.Semaphore, tally: Tally) -> Path | None:
+    """The load generator, built by Go if it was not before."""
+    async with gate:
+        try:
+            return await asyncio.to_thread(tool, "ghz")
+        except ToolMissingError as missing:
+            tally.missing.append(f"the load smoke did not run: {missing}")
+            return None
+
+
 async def transcript(language: Language, office: Office) -> tuple[bytes, str]:
     """(transcript, fault) of a language's scenario, as a tenant of its own, through a network that breaks once."""
     agent, foreign = await office.agent(), await office.agent()
@@ -100,8 +113,8 @@ async def transcript(language: Language, office: Office) -> tuple[bytes, str]:
     return printed, fault
 
 
-async def compared(languages: list[Language], tally: Tally) -> None:
-    """Run the scenarios one after the other on one stack."""
+async def compared(languages: list[Language], ghz: Path | None, tally: Tally) -> None:
+    """Run the scenarios one after the other on one stack, then the load."""
     with data_directory() as path:
         async with EmbeddedStack(path / "data", RANDOM_PORTS) as stack:
             office = await opened(stack)
@@ -121,6 +134,10 @@ async def compared(languages: list[Language], tally: Tally) -> None:
                     actual, fault = await transcript(language, office)
                     fault = fault or difference(expected, actual)
                     tally.note(f"{language.name}: the scenario, as in Python", fault, time.monotonic() - began)
+                if ghz is not None:
+                    began = time.monotonic()
+                    fault = await load.smoke(ghz, office)
+                    tally.note("ghz: every call answered, every write there", fault, time.monotonic() - began)
             finally:
                 await office.brain.close()
                 await office.memory.close()
@@ -128,9 +145,9 @@ async def compared(languages: list[Language], tally: Tally) -> None:
 
 async def run(names: list[str]) -> int:
     """Run the named languages, all if none is named; returns the exit code."""
-    unknown = set(names) - {language.name.lower() for language in LANGUAGES}
-    if unknown:
-        print(f"unknown: {' '.join(sorted(unknown))}; there are {' '.join(each.name.lower() for each in LANGUAGES)}")
+    known = [*(language.name.lower() for language in LANGUAGES), "ghz"]
+    if unknown := set(names) - set(known):
+        print(f"unknown: {' '.join(sorted(unknown))}; there are {' '.join(known)}")
         return 2
     tally = Tally()
     gate = asyncio.Semaphore(BUILDS_AT_ONCE)
@@ -142,8 +159,13 @@ async def run(names: list[str]) -> int:
             tally.missing.append(f"{language.name} did not run: {' and '.join(missing)} is missing")
         else:
             wanted.append(language)
-    outcomes = await asyncio.gather(*(built(language, gate, tally) for language in wanted))
-    await compared([language for language, well in zip(wanted, outcomes, strict=True) if well], tally)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        builds = {language.name: group.create_task(built(language, gate, tally)) for language in wanted}
+        ghz = group.create_task(found_ghz(gate, tally)) if not names or "ghz" in names else None
+    print(f"built after {time.monotonic() - began:.0f} s", flush=True)
+    well = [language for language in wanted if builds[language.name].result()]
+    await compared(well, ghz.result() if ghz else None, tally)
     for absence in tally.missing:
         print(absence)
     if os.environ.get("CI") == "true":
