@@ -30,11 +30,15 @@ async def ops_port(
         yield
         return
     oldest = metrics.gauge("outbox_oldest_seconds", "How long the oldest pending write has waited.").labels()
+    deep = metrics.gauge(
+        "outbox_tenants_over_warning", "Tenants of whom 10,000 writes or more wait for the memory server."
+    ).labels()
     free = metrics.gauge("outbox_disk_free_bytes", "What the outbox's disk has left.").labels()
 
     def look_at_outbox() -> None:
         told = outbox.told(None)
         oldest.set((datetime.now(UTC) - told.oldest_at).total_seconds() if told.oldest_at else 0.0)
+        deep.set(told.tenants_over_warning)
         free.set(told.disk_free_bytes)
 
     host, _, port = address.rpartition(":")

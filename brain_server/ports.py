@@ -476,6 +476,8 @@ class OutboxTold:
     pending_limit: int
     bytes_limit: int
     disk_free_bytes: int
+    tenants_over_warning: int
+    """Tenants with so many pending entries that somebody should look."""
     delivered: int
     """Since this brain started, of all tenants."""
     tenants: Sequence[TenantTold]

@@ -83,6 +83,7 @@ class DeliveryOperations:
             pending_limit=outbox.bounds.rows,
             bytes_limit=outbox.bounds.payload_bytes,
             disk_free_bytes=self.file.free_bytes(),
+            tenants_over_warning=outbox.tenants_over_warning(),
             delivered=self.delivery.delivered,
             tenants=[
                 TenantTold(name, each.pending, each.payload_bytes, each.dead, each.oldest_at)

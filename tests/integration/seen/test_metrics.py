@@ -89,6 +89,7 @@ async def test_the_brain_tells_of_its_outbox_its_breaker_and_working_memory(
     found = values(await page(scene, "brain"))
     assert 0 == value(found, "outbox_pending_total")
     assert 0 == value(found, "outbox_oldest_seconds")
+    assert 0 == value(found, "outbox_tenants_over_warning")
     assert 0 == value(found, "circuit_breaker_state", component="memory")
     families = {family.name for family in text_string_to_metric_families(await page(scene, "brain"))}
     assert {"wm_promotion", "outbox_delivery_seconds"} <= families
