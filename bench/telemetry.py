@@ -49,7 +49,7 @@ from soma_embedded import EmbeddedStores
 from soma_embedded.ports import LOOPBACK, free_port
 
 FLOOR = 0.95
-SLICES = 6
+SLICE_S = 0.5
 MODES = ("nothing", "metrics", "shipped")
 KEY = "soma_telemetry00_" + "t" * 40
 METADATA = (("authorization", f"Bearer {KEY}"),)
@@ -165,12 +165,13 @@ async def measure(seconds: float, rounds: int, callers: int) -> tuple[dict[str, 
             )
         rates: dict[str, list[float]] = {mode: [] for mode in MODES}
         by_processor: dict[str, list[float]] = {mode: [] for mode in MODES}
+        slices = max(1, round(seconds / SLICE_S))
         for _ in range(rounds):
             sums = dict.fromkeys(MODES, (0.0, 0.0, 0.0))
-            for number in range(SLICES):
+            for number in range(slices):
                 # Who comes first changes, so that no place in the round is a favour.
                 for mode in (*MODES[number % 3 :], *MODES[: number % 3]):
-                    took = await turn(servers[mode], stored.memory.memory_id, callers, seconds / SLICES)
+                    took = await turn(servers[mode], stored.memory.memory_id, callers, seconds / slices)
                     sums[mode] = (sums[mode][0] + took[0], sums[mode][1] + took[1], sums[mode][2] + took[2])
             for mode, (calls, elapsed_s, spent_s) in sums.items():
                 rates[mode].append(calls / elapsed_s)

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILD_S = 900.0
+BUILD_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)

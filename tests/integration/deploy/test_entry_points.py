@@ -22,6 +22,7 @@ from tests.support.compose import DEPLOY, Service, services
 from tests.support.entry_points import Started, program, started
 from tests.support.envoy import envoy_before
 from tests.support.stores import data_directory
+from tests.support.tools import tool
 
 pytestmark = pytest.mark.processes
 _METRIC = re.compile(r"\b(?:sfm|circuit_breaker|outbox|wm|degraded)_[a-z_]+\b")
@@ -37,6 +38,8 @@ class Composed:
     brain: Started
     envoy: str
     collector: Collector
+    stores: EmbeddedStores
+    key: str
 
     async def soma(self, *arguments: str, **environment: str) -> Ended:
         """The command line as somebody has it who enters the brain's container."""
@@ -86,7 +89,8 @@ async def composed() -> AsyncIterator[Composed]:
                 started(argv, {**one.environment, "OTEL_BSP_SCHEDULE_DELAY": "50"}, ops=ops, log=log, directory=path)
             )
         envoy = await stack.enter_async_context(envoy_before([brain], [memory], path))
-        yield Composed(found, running["memory"], running["brain"], envoy, collector)
+        key = (path / "keys" / "secrets" / "dev.key").read_text().strip()
+        yield Composed(found, running["memory"], running["brain"], envoy, collector, stores, key)
         await stack.aclose()
         assert [0, 0] == [running["memory"].code, running["brain"].code]
 
@@ -114,6 +118,21 @@ async def test_what_is_remembered_through_envoy_is_recalled_and_traced(composed:
         both = {"soma-brain-server", "soma-memory-server"}
         while {span.service for span in composed.collector.spans} != both:  # noqa: ASYNC110 - other processes
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("store", ["postgres", "redis", "milvus"])
+async def test_one_grpcurl_call_names_a_killed_store_within_two_seconds(composed: Composed, store: str) -> None:
+    child = composed.stores.children[store]
+    await child.kill()
+    await child.stop()  # nobody starts it again
+    try:
+        asked = [str(tool("grpcurl")), "-plaintext", "-max-time", "2", "-H", f"authorization: Bearer {composed.key}"]
+        told = await run(*asked, composed.envoy, "soma.admin.v1.OperatorService/GetComponents")
+    finally:
+        await child.start()
+    assert 0 == told.code, told.err
+    states = {one["name"]: one["state"] for one in told.document["components"]}
+    assert "COMPONENT_STATE_DOWN" == states[f"memory/{store}"], states
 
 
 async def test_every_metric_that_alerts_and_dashboard_name_is_exposed(composed: Composed) -> None:
