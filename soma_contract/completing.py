@@ -6,6 +6,7 @@ id; completing twice changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from soma_contract.coordinate import coordinate_of
 from soma_contract.errors import FieldViolationError
 from soma_contract.ids import keyed_memory_id, new_memory_id
 from soma_contract.json_rules import is_number, parse_payload
-from soma_contract.memory import DEFAULT_NAMESPACE, Remember, Vector
+from soma_contract.memory import DEFAULT_NAMESPACE, Memory, Remember, Vector
 
 TEXT_FIELDS = ("task", "text", "content", "what", "fact", "headline", "description")
 """Payload fields that stand in for a missing text, in this order."""
@@ -27,7 +28,13 @@ def completed(command: Remember, new_id: Callable[[], str] = new_memory_id) -> R
     The embedding, if there is one, is scaled to unit norm.  Raises FieldViolationError for a
     memory that has neither text nor payload nor key, and for a coordinate that is not its own.
     """
-    memory = command.memory
+    return replace(command, memory=completed_memory(command.memory, new_id))
+
+
+def completed_memory(
+    memory: Memory, new_id: Callable[[], str] = new_memory_id, *, embedding_model: str | None = None
+) -> Memory:
+    """Return a memory with all that filled in, and the model's name if one is given; raises FieldViolationError."""
     namespace = memory.namespace or DEFAULT_NAMESPACE
     memory_id = memory.memory_id
     if not memory_id:
@@ -40,16 +47,15 @@ def completed(command: Remember, new_id: Callable[[], str] = new_memory_id) -> R
     text = memory.text or text_of_payload(memory.payload_json) or memory.key
     if not text:
         raise FieldViolationError.at("memory.text", "give a text, a payload with a text field, or a key")
+    # One copy for all of it: a copy of a memory costs as much as half of its checks.
     return replace(
-        command,
-        memory=replace(
-            memory,
-            namespace=namespace,
-            memory_id=memory_id,
-            coordinate=coordinate,
-            text=text,
-            embedding=unit(memory.embedding) if memory.embedding else None,
-        ),
+        memory,
+        namespace=namespace,
+        memory_id=memory_id,
+        coordinate=coordinate,
+        text=text,
+        embedding=unit(memory.embedding) if memory.embedding else None,
+        embedding_model=memory.embedding_model if embedding_model is None else embedding_model,
     )
 
 
@@ -68,7 +74,7 @@ def text_of_payload(payload_json: str) -> str:
 def unit(vector: Vector) -> Vector:
     """Scale a vector to unit norm; one that already is (within 1e-6) stays as it is."""
     array = vector.array.astype(np.float64)
-    norm = float(np.linalg.norm(array))
+    norm = math.sqrt(array @ array)
     if abs(norm - 1.0) <= 1e-6:
         return vector
     return Vector.of((array / norm).astype(np.float32))

@@ -10,14 +10,14 @@ from typing import Protocol
 
 from memory_server.bulk_ports import ImportStore
 from memory_server.domain.imports import Admitted, Item
-from soma_contract.completing import completed
+from soma_contract.completing import completed_memory
 from soma_contract.errors import (
     DimensionMismatchError,
     EmbeddingProfileMismatchError,
     ImportNotFoundError,
     SomaError,
 )
-from soma_contract.memory import Memory, Remember
+from soma_contract.memory import Memory
 from soma_contract.records import ImportJob, ImportOptions, Record, Refused
 from soma_contract.tenant import Tenant
 
@@ -92,14 +92,14 @@ class Importing:
             return error
 
     def _admitted(self, memory: Memory) -> Admitted:
-        memory = completed(Remember(memory)).memory
         embedding = memory.embedding
         if embedding is None:
-            return Admitted(replace(memory, embedding_model="") if memory.embedding_model else memory)
+            return Admitted(completed_memory(memory, embedding_model=""))
         if embedding.dimension != self.dimension:
             raise DimensionMismatchError(expected=str(self.dimension), actual=str(embedding.dimension))
         if memory.embedding_model == self.profile:
-            return Admitted(replace(memory, embedding=None, embedding_model=""), embedding)
+            memory = completed_memory(memory, embedding_model="")
+            return Admitted(replace(memory, embedding=None), memory.embedding)
         if _PROFILE.fullmatch(memory.embedding_model):
             # A vector that some server's embedder made, and this one's is another.
             raise EmbeddingProfileMismatchError(
@@ -107,9 +107,7 @@ class Importing:
                 expected=self.profile,
                 actual=memory.embedding_model,
             )
-        if not memory.embedding_model:
-            memory = replace(memory, embedding_model=self.model)
-        return Admitted(memory)
+        return Admitted(completed_memory(memory, embedding_model=memory.embedding_model or self.model))
 
 
 def _found(job: ImportJob | None, import_id: str) -> ImportJob:

@@ -99,7 +99,7 @@ def memory_from_pb(
     ``persona`` and ``session`` stand in for empty ones.  ``keep_times`` reads the server-set times
     and version too, as imports do.
     """
-    if len(wire.tags) != len(set(wire.tags)):
+    if wire.tags and len(wire.tags) != len(set(wire.tags)):
         checks.fail(f"{path}.tags", "must not repeat a tag")
     sequence = wire.sequence if wire.HasField("sequence") else None
     if sequence is not None and sequence < 0:
@@ -112,33 +112,46 @@ def memory_from_pb(
             checks.text(f"{path}.provenance.source", origin.source),
             checks.number(f"{path}.provenance.confidence", origin.HasField("confidence"), origin.confidence, 0.0, 1.0),
         )
+    # What is not there needs no check: most fields of most memories are empty, and imports read many.
     return Memory(
-        memory_id=checks.memory_id(f"{path}.memory_id", wire.memory_id),
+        memory_id=wire.memory_id and checks.memory_id(f"{path}.memory_id", wire.memory_id),
         namespace=checks.namespace(f"{path}.namespace", wire.namespace),
-        key=checks.text(f"{path}.key", wire.key),
+        key=wire.key and checks.text(f"{path}.key", wire.key),
         coordinate=(checks.coordinate(f"{path}.coordinate", wire.coordinate) if wire.HasField("coordinate") else None),
         kind=kind_from_pb(wire.kind, checks, f"{path}.kind"),
-        schema_type=checks.text(f"{path}.schema_type", wire.schema_type),
-        schema_version=checks.text(f"{path}.schema_version", wire.schema_version),
-        persona_id=checks.text(f"{path}.persona_id", wire.persona_id) or persona,
-        text=checks.text(f"{path}.text", wire.text, LIMITS.text_bytes),
-        payload_json=checks.payload(f"{path}.payload_json", wire.payload_json),
-        tags=checks.labels(f"{path}.tags", wire.tags, LIMITS.tags),
-        actor=checks.text(f"{path}.actor", wire.actor),
-        session_id=checks.text(f"{path}.session_id", wire.session_id) or session,
+        schema_type=wire.schema_type and checks.text(f"{path}.schema_type", wire.schema_type),
+        schema_version=wire.schema_version and checks.text(f"{path}.schema_version", wire.schema_version),
+        persona_id=(wire.persona_id and checks.text(f"{path}.persona_id", wire.persona_id)) or persona,
+        text=wire.text and checks.text(f"{path}.text", wire.text, LIMITS.text_bytes),
+        payload_json=wire.payload_json and checks.payload(f"{path}.payload_json", wire.payload_json),
+        tags=checks.labels(f"{path}.tags", wire.tags, LIMITS.tags) if wire.tags else (),
+        actor=wire.actor and checks.text(f"{path}.actor", wire.actor),
+        session_id=(wire.session_id and checks.text(f"{path}.session_id", wire.session_id)) or session,
         sequence=sequence,
         provenance=provenance,
-        importance=checks.number(f"{path}.importance", wire.HasField("importance"), wire.importance),
-        relevance=checks.number(f"{path}.relevance", wire.HasField("relevance"), wire.relevance, 0.0, 1.0),
-        occurred_at=checks.time(f"{path}.occurred_time", wire.HasField("occurred_time"), wire.occurred_time),
-        expires_at=checks.time(f"{path}.expire_time", wire.HasField("expire_time"), wire.expire_time),
+        importance=(
+            checks.number(f"{path}.importance", True, wire.importance) if wire.HasField("importance") else None
+        ),
+        relevance=(
+            checks.number(f"{path}.relevance", True, wire.relevance, 0.0, 1.0) if wire.HasField("relevance") else None
+        ),
+        occurred_at=(
+            checks.time(f"{path}.occurred_time", True, wire.occurred_time) if wire.HasField("occurred_time") else None
+        ),
+        expires_at=(
+            checks.time(f"{path}.expire_time", True, wire.expire_time) if wire.HasField("expire_time") else None
+        ),
         embedding=checks.vector(f"{path}.embedding", wire.embedding) if wire.HasField("embedding") else None,
-        embedding_model=checks.text(f"{path}.embedding_model", wire.embedding_model),
+        embedding_model=wire.embedding_model and checks.text(f"{path}.embedding_model", wire.embedding_model),
         created_at=(
-            checks.time(f"{path}.create_time", wire.HasField("create_time"), wire.create_time) if keep_times else None
+            checks.time(f"{path}.create_time", True, wire.create_time)
+            if keep_times and wire.HasField("create_time")
+            else None
         ),
         updated_at=(
-            checks.time(f"{path}.update_time", wire.HasField("update_time"), wire.update_time) if keep_times else None
+            checks.time(f"{path}.update_time", True, wire.update_time)
+            if keep_times and wire.HasField("update_time")
+            else None
         ),
         version=wire.version if keep_times else 0,
     )
