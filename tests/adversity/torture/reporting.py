@@ -27,15 +27,17 @@ class Run:
     seed: int
     scale: float
     size: Tier
-    parts: list[tuple[Part, float]] = field(default_factory=list)
-    """Each part, and the seconds its experiment took."""
+    parts: list[tuple[Part, str]] = field(default_factory=list)
+    """Each part, and what is told of the time it took."""
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     began_s: float = field(default_factory=time.monotonic)
     load_before: tuple[float, float, float] = field(default_factory=os.getloadavg)
 
     def add(self, parts: Sequence[Part], took_s: float) -> None:
         """Note what an experiment found."""
-        self.parts += [(part, took_s / len(parts)) for part in parts]
+        first = f"{took_s:.0f} s" + (f", with the {len(parts) - 1} after it." if len(parts) > 1 else ".")
+        times = [first, *["On the same stack as the one before it."] * (len(parts) - 1)]
+        self.parts += zip(parts, times, strict=True)
 
     @property
     def passed(self) -> int:
@@ -60,11 +62,16 @@ def report(run: Run) -> str:
         "",
         "A run starts real stacks (both servers, Postgres, Redis, Milvus Lite, each a process), does to them what is",
         "named below while agents use them, and then holds what was acknowledged against what is there.",
+        *(
+            []
+            if run.scale == 1
+            else ["", f"Counts are {run.scale:g} times the tier's; the number of tenants is the tier's."]
+        ),
         "",
         *_table(("", ""), _circumstances(run)),
     ]
-    for part, took_s in run.parts:
-        lines += ["", f"## {part.name[:1].upper()}{part.name[1:]}", "", f"{took_s:.0f} s.", ""]
+    for part, time_told in run.parts:
+        lines += ["", f"## {part.name[:1].upper()}{part.name[1:]}", "", time_told, ""]
         lines += _table(("question", "", "found"), [_asked(*one) for one in _verdicts(part)])
         if part.facts:
             lines += ["", *_table(("count", ""), part.facts.items())]
