@@ -34,6 +34,7 @@ def import_files(
     state: Path | None = typer.Option(None, "--state", help="Where it is kept how far this is; beside the first file."),
     refused: Path | None = typer.Option(None, "--refused", help="Where refused records go; beside the first file."),
     wait: bool = typer.Option(False, "--wait", help="Return only when all stored memories are indexed."),
+    patience: float = typer.Option(120.0, "--patience", min=0.0, help="Seconds without progress until it gives up."),
     label: str = typer.Option("", "--label", help="A remark for operators."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Draw no progress."),
 ) -> None:
@@ -63,7 +64,7 @@ def import_files(
                     more += [f"{at.index_lag:,} to index"] if at.index_lag else []
                     draw(at.committed, at.reached, at.size, ", ".join(more))
 
-                importer = Importer(soma, source, settings=settings, state=kept, on_progress=tell)
+                importer = Importer(soma, source, settings=settings, state=kept, on_progress=tell, patience_s=patience)
                 await _run(context, soma, importer, settings, refusals, wait=wait)
 
         try:
