@@ -271,6 +271,10 @@ class RecallSource(Protocol):
         """
         ...
 
+    async def importance_counts(self, tenant: Tenant, namespace: str, *, fresh_s: float) -> Mapping[int, int]:
+        """Count a namespace's importances by bucket of a QuantileSketch; counts of an age below ``fresh_s`` will do."""
+        ...
+
 
 # --- the index pipeline --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from memory_server.core.candidates import Candidates, CandidateSearch, Legs
 from memory_server.core.embedding import Embedding
 from memory_server.core.explaining import explained, signals_of
 from memory_server.core.graph_leg import GraphLeg, Reached, graph_signal
+from memory_server.core.importance import ImportanceRanks
 from memory_server.core.pooling import pooled, with_token_weights
 from memory_server.core.questions import Question, Questions
 from memory_server.core.reading import with_embeddings
@@ -112,8 +113,12 @@ class Recalling:
     on_summary: Callable[[Summary], None] = lambda summary: None
     """Called at the end of each recall, for metrics."""
     _collections: OrderedDict[Tenant, tuple[float, Collection]] = field(default_factory=OrderedDict)
+    _importance: ImportanceRanks = field(init=False)
     _many_open: OrderedDict[Tenant, float] = field(default_factory=OrderedDict)
     """When a tenant last had more rows that the index may not hold than come along with a pool."""
+
+    def __post_init__(self) -> None:
+        self._importance = ImportanceRanks(self.source, self.clock)
 
     async def recall(
         self, tenant: Tenant, query: RecallQuery, *, namespace: str, deadline_s: float | None = None
@@ -243,6 +248,8 @@ class Recalling:
         legs, budgets, found = asking.legs, asking.budgets, asking.found
         started = legs.now()
         rows = await self._with_vectors(tenant, rows, question, legs, budgets.embed_s)
+        if weights.importance > 0:
+            rows = await self._importance.ranked(tenant, rows)
         legs.ran(Leg.EXACT, started, sum(names(question.exact, row, question.text) for row in rows))
         started = legs.now()
         pool, ranking = self._scored(rows, stats, question, weights)

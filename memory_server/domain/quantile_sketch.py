@@ -13,15 +13,14 @@ from collections.abc import Iterable, Mapping
 ACCURACY = 0.01
 SMALLEST = 1e-9
 LARGEST = 1e12
+LOG_GAMMA = math.log((1 + ACCURACY) / (1 - ACCURACY))
+"""Natural logarithm of how much wider each bucket is than the one before."""
 
 
 class QuantileSketch:
     """Counts of values by bucket; at most a few thousand buckets whatever comes in."""
 
     __slots__ = ("_counts", "_total")
-
-    _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
-    _LOG_GAMMA = math.log(_GAMMA)
 
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
         """Start from the counts of `to_counts`, or empty; raises ValueError for a negative count."""
@@ -88,5 +87,5 @@ class QuantileSketch:
         size = abs(value)
         if size < SMALLEST:
             return 0
-        step = math.ceil(math.log(min(size, LARGEST) / SMALLEST) / self._LOG_GAMMA) + 1
+        step = math.ceil(math.log(min(size, LARGEST) / SMALLEST) / LOG_GAMMA) + 1
         return step if value > 0 else -step

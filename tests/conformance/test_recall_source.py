@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from memory_server.domain.quantile_sketch import QuantileSketch
 from memory_server.ports import IndexJob, Overlay
 from soma_contract.filters import EVERYTHING, AllOf, Filter, LabelField, LabelIn, TagsAny, with_default_namespace
 from soma_contract.memory import Forget, Memory, Target, Update
@@ -444,3 +445,31 @@ async def test_vectors_can_be_put_by_a_recall_without_a_claim(truth: Truth, tena
     await truth.queue.put_vectors(PROFILE, [(job, vectors())])
     found = await overlay(truth, tenant)
     assert ((memory.memory_id,), ()) == (found.vector_ids, found.unembedded)
+
+
+async def test_importances_are_counted_by_namespace_for_a_sketch(
+    truth: Truth, tenant: Tenant, stranger: Tenant
+) -> None:
+    values = [0.0, -2.5, 1e-12, 3.0, 3.0, 250.0, 7e13]
+    await stored(
+        truth, tenant, *(remember(f"note {value} {number}", importance=value) for number, value in enumerate(values))
+    )
+    (gone,) = await stored(truth, tenant, remember("gone", importance=5.0))
+    await truth.journal.write(tenant, [Forget(Target(memory_id=gone.memory_id))])
+    await stored(truth, tenant, remember("elsewhere", importance=9.0, namespace="other"), remember("says nothing"))
+    await stored(truth, stranger, remember("a stranger's", importance=11.0))
+    sketch = QuantileSketch()
+    for value in values:
+        sketch.add(value)
+    assert sketch.to_counts() == dict(
+        sorted((await truth.recall.importance_counts(tenant, "default", fresh_s=0)).items())
+    )
+    assert {} == dict(await truth.recall.importance_counts(tenant, "empty", fresh_s=0))
+    assert 1 == sum((await truth.recall.importance_counts(stranger, "default", fresh_s=0)).values())
+
+
+async def test_importances_are_counted_anew_when_the_counts_are_old(truth: Truth, tenant: Tenant) -> None:
+    await stored(truth, tenant, remember("one", importance=1.0))
+    assert 1 == sum((await truth.recall.importance_counts(tenant, "default", fresh_s=0)).values())
+    await stored(truth, tenant, remember("two", importance=2.0))
+    assert 2 == sum((await truth.recall.importance_counts(tenant, "default", fresh_s=0)).values())

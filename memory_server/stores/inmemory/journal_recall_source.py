@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_server.domain.bm25 import bm25, idf
+from memory_server.domain.quantile_sketch import QuantileSketch
 from memory_server.ports import OpenRows, Overlay, PoolRow, TermStats
 from memory_server.stores.inmemory.journal_state import InMemoryTruth, TenantRows
 from memory_server.stores.scopes import namespaces_of
@@ -69,6 +70,15 @@ class InMemoryRecallSource:
             unembedded=tuple(fresh),
             truncated=truncated,
         )
+
+    async def importance_counts(self, tenant: Tenant, namespace: str, *, fresh_s: float) -> Mapping[int, int]:
+        """Count a namespace's importances by bucket of a QuantileSketch."""
+        sketch = QuantileSketch()
+        for row in self.truth.of(tenant).rows.values():
+            memory = row.memory
+            if not row.deleted and memory.namespace == namespace and memory.importance is not None:
+                sketch.add(memory.importance)
+        return sketch.to_counts()
 
     async def keyword_search(
         self, tenant: Tenant, filter: Filter, *, terms: Sequence[str], limit: int

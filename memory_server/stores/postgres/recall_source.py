@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from memory_server.domain.quantile_sketch import LARGEST, LOG_GAMMA, SMALLEST
 from memory_server.ports import Overlay, PoolRow, TermStats
 from memory_server.stores.fingerprints import term_keys
 from memory_server.stores.postgres import sql
@@ -99,6 +102,16 @@ class PostgresRecallSource:
         async with self.pools.interactive.tenant(tenant) as connection:
             rows = await connection.fetch(query, *parameters.values)
         return tuple(str(row[0]) for row in rows), dense_matrix([row[1] for row in rows])
+
+    async def importance_counts(self, tenant: Tenant, namespace: str, *, fresh_s: float) -> Mapping[int, int]:
+        """Count a namespace's importances by bucket of a QuantileSketch; counts of an age below ``fresh_s`` will do."""
+        age = timedelta(seconds=fresh_s)
+        async with self.pools.interactive.tenant(tenant) as connection:
+            counts = await connection.fetchval(sql.query("get_importance"), tenant.name, namespace, age)
+            if counts is None:
+                bounds = SMALLEST, LARGEST, LOG_GAMMA
+                counts = await connection.fetchval(sql.query("count_importance"), tenant.name, namespace, *bounds)
+        return {int(bucket): count for bucket, count in orjson.loads(counts).items()}
 
     async def pool(
         self,

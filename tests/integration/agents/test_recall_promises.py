@@ -137,3 +137,19 @@ async def test_explain_says_which_leg_proposed_a_hit_and_what_matched(office: Of
     legs = {leg.leg: leg for leg in told.legs}
     assert (1, 1) == (legs[pb.RECALL_LEG_DENSE].rank, legs[pb.RECALL_LEG_KEYWORD].rank)
     assert told.adjustments["actor"] > 0
+
+
+@pytest.mark.parametrize("through", ["brain", "memory"])
+async def test_importance_decides_between_near_ties_when_it_is_asked_for(office: Office, through: str) -> None:
+    agent = await office.agent(through=through)
+    for filler in ("The soup needs salt.", "Olga paints fences.", "The printer jams on Mondays."):
+        await agent.remember(filler)
+    for place, importance in (("north", 3.0), ("south", 100.0), ("west", 2.0)):
+        await agent.remember(f"The tram to the {place} was late.", importance=importance)
+    plain = await agent.recall("late tram")
+    assert not any(hit.signals.HasField("importance") for hit in plain.hits)
+    found = await agent.recall("late tram", ranking=pb.Ranking(importance=1.0))
+    assert "The tram to the south was late." == found.texts[0]
+    ranks = {hit.memory.importance: hit.signals.importance for hit in found.hits if hit.memory.importance}
+    assert ranks[2.0] < ranks[3.0] < ranks[100.0] <= 1.0
+    assert not any(hit.signals.HasField("importance") for hit in found.hits if not hit.memory.HasField("importance"))

@@ -40,7 +40,7 @@ BEGIN
     FOREACH one IN ARRAY ARRAY['memory_items', 'memory_versions', 'memory_vectors', 'links', 'tenant_revisions',
         'changelog', 'idempotency', 'index_jobs', 'index_collections', 'embedding_profiles', 'term_changes',
         'term_stats', 'corpus_stats', 'tenants', 'api_keys', 'import_jobs', 'import_refusals',
-        'import_seen', 'wm_sessions'] LOOP
+        'import_seen', 'wm_sessions', 'importance_counts'] LOOP
         EXECUTE format('DROP POLICY IF EXISTS all_tenants ON %I', one);
         EXECUTE format('CREATE POLICY all_tenants ON %I TO {worker} USING (true) WITH CHECK (true)', one);
     END LOOP;
@@ -49,13 +49,13 @@ END $$;
 GRANT SELECT ON schema_migrations TO {application}, {worker};
 GRANT SELECT, INSERT, UPDATE, DELETE ON memory_items, memory_versions, memory_vectors, links, tenant_revisions,
     changelog, idempotency, index_jobs, embedding_profiles, term_changes, wm_sessions, import_jobs, import_refusals,
-    import_seen
+    import_seen, importance_counts
     TO {application};
 GRANT SELECT ON index_collections, term_stats, corpus_stats TO {application};
 GRANT SELECT, UPDATE, DELETE ON memory_items, tenant_revisions TO {worker};
 GRANT SELECT, INSERT, UPDATE, DELETE ON memory_versions, memory_vectors, links, changelog, idempotency, index_jobs,
     index_collections, embedding_profiles, term_changes, term_stats, corpus_stats, tenants, api_keys, wm_sessions,
-    import_jobs, import_refusals, import_seen TO {worker};
+    import_jobs, import_refusals, import_seen, importance_counts TO {worker};
 GRANT SELECT, DELETE ON idempotency_rest TO {worker};
 GRANT USAGE ON SEQUENCE index_epochs TO {worker};
 REVOKE ALL ON FUNCTION soma_roll_idempotency(int), soma_rows_with_terms(bigint[]) FROM PUBLIC;
