@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 import uuid
 
@@ -14,10 +15,33 @@ _VERSION_MASK = ~(0xF << 76)
 _VARIANT_MASK = ~(0x3 << 62)
 
 
+class _Random(threading.local):
+    """The system's random bytes, a few thousand at a time: each system call hands the interpreter to other threads."""
+
+    drawn = b""
+    at = 0
+
+    def forget(self) -> None:
+        """Draw anew: a forked child would go on with what its parent draws."""
+        self.drawn, self.at = b"", 0
+
+    def ten(self) -> bytes:
+        """Return ten bytes that were never returned before."""
+        at = self.at
+        if at >= len(self.drawn):
+            self.drawn, at = os.urandom(4_000), 0
+        self.at = at + 10
+        return self.drawn[at : at + 10]
+
+
+_random = _Random()
+os.register_at_fork(after_in_child=_random.forget)
+
+
 def new_memory_id(now_ms: int | None = None) -> str:
     """Return a new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
     milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(_random.ten(), "big")
     # What str(UUID(int=...)) says, in a third of the time: every observation and write gets an id.
     digits = f"{_stamp(value, _VERSION_7):032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

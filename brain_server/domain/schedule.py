@@ -56,6 +56,11 @@ class Schedule:
         self.replaying = 0
         """Entries in flight that nobody waits for."""
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any entry is not in flight."""
+        return bool(self._turns)
+
     def is_healthy(self, tenant: str) -> bool:
         """Return whether the tenant's lane is not held back."""
         lane = self._lanes.get(tenant)

@@ -243,7 +243,9 @@ class Delivery:
                 self._stored(entry, result, self._clock.monotonic() - started, age_s)
         finally:
             self._live -= live
-            self._changed.set()
+            # While all is well nothing waits, and the pump need not look after every single write.
+            if self._schedule.has_waiting:
+                self._changed.set()
             self._idle.set()
 
     def _stored(self, entry: Entry, result: Any, took_s: float, age_s: float) -> None:
