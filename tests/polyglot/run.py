@@ -30,6 +30,8 @@ CUT_AFTER_BYTES = 120_000
 BUILD_S = 900.0
 SCENARIO_S = 180.0
 BUILDS_AT_ONCE = 2
+BUILD_TRIES = 2
+"""A package registry may be away for a moment."""
 
 
 class Tally:
@@ -79,7 +81,10 @@ async def built(language: Language, gate: asyncio.Semaphore, tally: Tally) -> bo
     async with gate:
         began, fault = time.monotonic(), ""
         for command in language.build:
-            _, fault = await ran(["nice", *command], language.directory, dict(os.environ), BUILD_S)
+            for _ in range(BUILD_TRIES):
+                _, fault = await ran(["nice", *command], language.directory, dict(os.environ), BUILD_S)
+                if not fault:
+                    break
             if fault:
                 break
         return tally.note(f"{language.name}: generated and built", fault, time.monotonic() - began)

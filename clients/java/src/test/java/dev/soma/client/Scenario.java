@@ -1,10 +1,12 @@
 package dev.soma.client;
 
-import com.google.protobuf.Any;
+import static dev.soma.client.Words.bits;
+import static dev.soma.client.Words.named;
+import static dev.soma.client.Words.refused;
+import static dev.soma.client.Words.say;
+
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Timestamp;
-import com.google.rpc.BadRequest;
-import com.google.rpc.ErrorInfo;
 import dev.soma.batch.v1.BatchServiceGrpc;
 import dev.soma.batch.v1.BatchServiceGrpc.BatchServiceBlockingV2Stub;
 import dev.soma.batch.v1.CreateImportRequest;
@@ -15,8 +17,6 @@ import dev.soma.batch.v1.Record;
 import dev.soma.batch.v1.RefusedRecord;
 import dev.soma.common.v1.FieldViolation;
 import dev.soma.common.v1.FloatValues;
-import dev.soma.common.v1.MemoryTarget;
-import dev.soma.common.v1.NamespacedKey;
 import dev.soma.common.v1.Provenance;
 import dev.soma.common.v1.Vector;
 import dev.soma.graph.v1.Direction;
@@ -45,18 +45,11 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusException;
-import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.BlockingClientCall;
-import java.io.FileDescriptor;
-import java.io.FileOutputStream;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.TreeMap;
-import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -65,8 +58,6 @@ import java.util.stream.IntStream;
  * printed as their bits and codes as numbers, so that nothing can be rounded or re-spelled.
  */
 public final class Scenario {
-  private static final PrintStream OUT =
-      new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
   private static final String ADA = "polyglot.ada";
   private static final String TRAIN = "polyglot.train";
   private static final String GARDEN = "polyglot.garden";
@@ -156,7 +147,7 @@ public final class Scenario {
     say("get.occurred_time", "%d.%09d".formatted(occurred.getSeconds(), occurred.getNanos()));
     say(
         "get.coordinate",
-        got.getCoordinate().getValuesList().stream().map(Scenario::bits).collect(Collectors.joining("|")));
+        got.getCoordinate().getValuesList().stream().map(Words::bits).collect(Collectors.joining("|")));
   }
 
   private void embedding() throws StatusException {
@@ -330,49 +321,5 @@ public final class Scenario {
   private Memory asked(Identity other) throws StatusException {
     GetRequest request = GetRequest.newBuilder().setTarget(named(ADA)).build();
     return memories.withCallCredentials(other.credentials()).get(request).getMemory();
-  }
-
-  private static void refused(String name, Callable<?> call) {
-    try {
-      call.call();
-      say(name + ".code", 0);
-    } catch (Exception error) {
-      com.google.rpc.Status status = StatusProto.fromThrowable(error);
-      say(name + ".code", status.getCode());
-      for (Any detail : status.getDetailsList()) {
-        tell(name, detail);
-      }
-    }
-  }
-
-  private static void tell(String name, Any detail) {
-    try {
-      if (detail.is(ErrorInfo.class)) {
-        ErrorInfo info = detail.unpack(ErrorInfo.class);
-        say(name + ".reason", info.getReason());
-        new TreeMap<>(info.getMetadataMap()).forEach((key, value) -> say(name + ".metadata." + key, value));
-      }
-      if (detail.is(BadRequest.class)) {
-        for (BadRequest.FieldViolation violation : detail.unpack(BadRequest.class).getFieldViolationsList()) {
-          say(name + ".field", violation.getField() + ": " + violation.getDescription());
-        }
-      }
-    } catch (com.google.protobuf.InvalidProtocolBufferException broken) {
-      throw new IllegalStateException(broken);
-    }
-  }
-
-  // --- words
-
-  private static void say(String name, Object value) {
-    OUT.print(name + ": " + value + "\n");
-  }
-
-  private static String bits(double number) {
-    return HexFormat.of().toHexDigits(Double.doubleToRawLongBits(number));
-  }
-
-  private static MemoryTarget named(String key) {
-    return MemoryTarget.newBuilder().setKey(NamespacedKey.newBuilder().setKey(key)).build();
   }
 }
