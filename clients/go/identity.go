@@ -2,6 +2,7 @@
 // outlives its connections. Everything else is the stubs' own.
 package soma
 
+//go:generate go build -o build/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 //go:generate buf generate
 
 import "context"

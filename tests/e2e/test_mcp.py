@@ -176,6 +176,7 @@ async def test_errors_say_what_to_do(office: Office) -> None:
         too_long = await refused(client, "memory_save", key="k" * 300, payload="x")
         assert "memory.key: " in too_long
         assert "Correct what is named" in too_long
+        assert "Write the character in full" in await refused(client, "memory_load", key="\ud800")
     stranger = Agent(office.brain, "soma_0000000000000000_wrong", agent.tenant)
     async with in_process(office, stranger) as client:
         assert "Tell the user that the Soma key" in await refused(client, "memory_load", key="k")

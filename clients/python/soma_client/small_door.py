@@ -5,11 +5,10 @@ Sugar on the contract: a saved payload is a memory with a key, whose text is rea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from soma_client.answers import Remembered
 from soma_client.client import SomaClient
@@ -48,7 +47,7 @@ async def save_memory(
     relevance: float | None = None,
 ) -> Remembered:
     """Save a payload, or a text, under a key; saving again under the same key replaces it."""
-    text, payload_json = (payload, "") if isinstance(payload, str) else ("", orjson.dumps(payload).decode())
+    text, payload_json = (payload, "") if isinstance(payload, str) else ("", payload_text(payload))
     memory = Memory(
         key=key, text=text, payload_json=payload_json, schema_type=type, relevance=relevance, kind=Kind.SEMANTIC
     )
@@ -99,9 +98,19 @@ def conditions(key_prefix: str, type: str, min_relevance: float | None) -> Filte
     return AllOf(tuple(given))
 
 
+def payload_text(payload: Payload) -> str:
+    """A payload as JSON, integers of any size exact; raises FieldViolationError for what JSON cannot say."""
+    try:
+        text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FieldViolationError.at("payload", f"is not a JSON object: {error}") from None
+    return text
+
+
 def payload_of(memory: Memory) -> dict[str, Any]:
     """The payload of a memory as a dict."""
-    payload: dict[str, Any] = orjson.loads(memory.payload_json) if memory.payload_json else {"text": memory.text}
+    payload: dict[str, Any] = json.loads(memory.payload_json) if memory.payload_json else {"text": memory.text}
     return payload
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
-from soma_client import AgentContext, SomaClient, load_memory, save_memory, search_memory
+from soma_client import AgentContext, Memory, SomaClient, load_memory, save_memory, search_memory
+from soma_client.small_door import payload_of
 from soma_contract.errors import FieldViolationError, MemoryNotFoundError
 from soma_contract.ids import keyed_memory_id
 from tests.unit.client.shelf import Shelf
@@ -27,6 +28,23 @@ async def test_a_payload_is_saved_under_its_key_with_type_ttl_and_relevance(shel
     assert shelf.request.ttl.seconds == 60
     assert saved.memory.memory_id == keyed_memory_id("default", "user.preferences.format")
     assert saved.memory.text == "Mara wants tables"
+
+
+async def test_numbers_of_a_payload_come_back_exactly(shelf: Shelf, soma: SomaClient) -> None:
+    exact = {"text": "x", "big": 2**64 + 1, "small": -(2**70), "half": 0.1}
+
+    await save_memory(soma, "numbers", exact)
+
+    assert exact == payload_of(Memory(payload_json=shelf.request.memory.payload_json))
+
+
+@pytest.mark.parametrize(
+    "payload", [{"n": float("nan")}, {"n": {1, 2}}, {"n": "\ud800"}], ids=["NaN", "a set", "half a pair"]
+)
+async def test_what_json_cannot_say_is_refused_before_it_is_sent(soma: SomaClient, payload: dict[str, object]) -> None:
+    with pytest.raises(FieldViolationError) as refused:
+        await save_memory(soma, "key", payload)
+    assert ["payload"] == [violation.field for violation in refused.value.violations]
 
 
 async def test_what_was_not_saved_loads_as_nothing(shelf: Shelf, soma: SomaClient) -> None:

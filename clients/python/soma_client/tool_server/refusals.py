@@ -47,3 +47,5 @@ def telling() -> Iterator[None]:
         yield
     except SomaError as error:
         raise ToolError(told(error)) from error
+    except UnicodeEncodeError as error:
+        raise ToolError("A text holds half of a surrogate pair. Write the character in full and call again.") from error
