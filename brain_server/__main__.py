@@ -1,4 +1,4 @@
-"""``python -m brain_server``: serve as the environment says."""
+"""``python -m brain_server``: serve as the environment says; ``rotate-key`` after it encrypts the brain's file anew."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from brain_server.app import run
 from brain_server.settings import BrainSettings
 from brain_server.stores.sqlite.errors import BrainFileError
+from brain_server.stores.sqlite.file import FILE_NAME, BrainFile
 from rpckit import failpoints
 from rpckit.telemetry.logs import configure_logging
 from soma_contract.embedders.factory import EmbedderSettingError
@@ -25,6 +26,9 @@ this 2,750-4,961 (six turns each on a busy machine of two processors); 16 concur
 
 def main() -> None:
     """Serve until asked to stop; exits 2 for settings that cannot work, 3 for a store that is away."""
+    words = sys.argv[1:]
+    if words not in ([], ["rotate-key"]):
+        _fail(2, f"{' '.join(words)!r} is not known; say nothing to serve, or rotate-key")
     sys.setswitchinterval(_SWITCH_S)
     configure_logging()
     failpoints.listen()
@@ -33,11 +37,19 @@ def main() -> None:
     except ValidationError as error:
         _fail(2, "\n".join(_told(problem["loc"], problem["msg"]) for problem in error.errors()))
     try:
-        asyncio.run(run(settings))
+        asyncio.run(_rotate_key(settings) if words else run(settings))
     except (EmbedderSettingError, ModelMissingError, BrainFileError, ValueError) as error:
         _fail(2, str(error))
     except (SomaError, OSError) as error:
         _fail(3, str(error))
+
+
+async def _rotate_key(settings: BrainSettings) -> None:
+    """Encrypt everything in the file of a brain that does not run with a new key, and destroy the old ones."""
+    if not await asyncio.to_thread((settings.data_dir / FILE_NAME).exists):
+        raise BrainFileError(f"no brain has kept anything in {settings.data_dir}; set SOMA_DATA_DIR as for the brain")
+    async with BrainFile(settings.data_dir, key_file=settings.outbox_key_file, brain_id=settings.brain_id) as file:
+        sys.stdout.write(f"encrypted with the new key {await file.rotate_key()}; the old ones are destroyed\n")
 
 
 def _told(location: tuple[int | str, ...], message: str) -> str:
