@@ -31,10 +31,12 @@ _ADJUSTMENTS = (
 
 
 def signals_of(ranking: Ranking, position: int) -> Signals:
-    """The signals of one pool member; the dense one is its plain cosine."""
+    """The signals of one pool member; those of the legs are raw: cosine, BM25, mean of the best token cosines."""
 
     def value(name: str) -> float | None:
-        column = ranking.signals.get(name)
+        column = ranking.raw.get(name)
+        if column is None:
+            column = ranking.signals.get(name)
         return None if column is None or np.isnan(column[position]) else float(column[position])
 
     return Signals(
@@ -70,7 +72,7 @@ def explained(
         if column is None:
             continue
         normalised = float(column[position])
-        raw = float(ranking.cosines[position]) if leg is Leg.DENSE else normalised
+        raw = float((ranking.cosines if leg is Leg.DENSE else ranking.raw.get(name, column))[position])
         rank = found.ranks.get(leg, {}).get(memory_id, 0)
         legs.append(LegExplanation(leg, rank, raw, normalised, shares[leg]))
     if memory_id in found.ranks.get(Leg.OVERLAY, {}):

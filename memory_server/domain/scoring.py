@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,12 +27,14 @@ class Ranking:
 
     `order` int64 (n,) holds positions in the pool, best first, ties by id; `scores` (n,) and `cosines` (n,) are in
     pool order, cosines 0 where there is no vector; `signals` names what made up the scores, (n,) each, in pool order.
+    `raw` holds those that were scaled over the pool as they were before: BM25, and the mean of the best token cosines.
     """
 
     order: NDArray[np.int64]
     scores: Signal
     cosines: Signal
     signals: Mapping[str, Signal]
+    raw: Mapping[str, Signal] = field(default_factory=dict)
 
 
 class Scorer(Protocol):
@@ -63,7 +65,8 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
     if weights.conversation or weights.late_interaction * weights.reach > 0:
         previous, following = neighbour_positions(pool.sessions, pool.sequences, by_id)
     cosines, dense = _dense(pool, query, weights)
-    late = _late(pool, query, weights, previous, following)
+    matched = _late(pool, query, weights, previous, following)
+    late = None if matched is None else minmax(matched, pool.embedded)
     keyword = minmax(pool.keyword)
     meaning = dense
     if late is not None:
@@ -115,7 +118,8 @@ def rank(pool: Pool, query: QueryFeatures, weights: Weights) -> Ranking:
     # Matrix products differ in the last bit by a row's place: rounding makes equal memories equal again.
     scores = np.round(_pinned(scores, pool.exact), SCORE_DECIMALS)
     order = by_id[np.argsort(-scores[by_id], kind="stable")]
-    return Ranking(order, scores, cosines, signals)
+    raw = {"keyword": pool.keyword} if matched is None else {"keyword": pool.keyword, "late_interaction": matched}
+    return Ranking(order, scores, cosines, signals, raw)
 
 
 def _dense(pool: Pool, query: QueryFeatures, weights: Weights) -> tuple[Signal, Signal]:
@@ -135,7 +139,7 @@ def _dense(pool: Pool, query: QueryFeatures, weights: Weights) -> tuple[Signal, 
 def _late(
     pool: Pool, query: QueryFeatures, weights: Weights, previous: NDArray[np.int64], following: NDArray[np.int64]
 ) -> Signal | None:
-    """Return MaxSim on the scale of the pool, or None when it is off or nothing has tokens."""
+    """Return MaxSim, or None when it is off or nothing has tokens."""
     present = pool.tokens.present
     if weights.late_interaction <= 0 or len(query.tokens) == 0 or not present.any():
         return None
@@ -148,7 +152,7 @@ def _late(
     if weights.reach > 0:
         wider = weighted_mean(reaching(best, previous, following), token_weights)
         own = weighted([(1 - weights.reach, own), (weights.reach, wider)])
-    return minmax(own, pool.embedded)
+    return own
 
 
 def _brevity(pool: Pool) -> Signal:

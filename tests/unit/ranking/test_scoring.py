@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from memory_server.core.explaining import signals_of
+from memory_server.domain.fusion import minmax
 from memory_server.domain.late_interaction import Rows
 from memory_server.domain.pool import Pool, QueryFeatures
 from memory_server.domain.presets import BALANCED, EXPLORATORY, PRESETS, Weights
@@ -149,6 +151,18 @@ def test_signals_cover_every_member_and_stay_in_range(pool: Pool, query: QueryFe
     for name, values in rank(pool, query, weights).signals.items():
         assert values.shape == (len(pool),), name
         assert len(values) == 0 or (0 <= values.min() and values.max() <= 1.000001), name
+
+
+@given(pool=_pools(), query=_queries(), weights=_WEIGHTS)
+def test_what_was_scaled_over_the_pool_is_told_unscaled_too(pool: Pool, query: QueryFeatures, weights: Weights) -> None:
+    ranking = rank(pool, query, weights)
+    assert pool.keyword.tolist() == ranking.raw["keyword"].tolist()
+    assert ("late_interaction" in ranking.signals) == ("late_interaction" in ranking.raw)
+    if "late_interaction" in ranking.raw:
+        raw, scaled = ranking.raw["late_interaction"], ranking.signals["late_interaction"]
+        assert scaled.tolist() == minmax(raw, pool.embedded).tolist()
+        told = signals_of(ranking, 0)
+        assert (float(raw[0]), float(pool.keyword[0])) == (told.late_interaction, told.keyword)
 
 
 def test_equal_memories_are_ordered_by_id() -> None:
