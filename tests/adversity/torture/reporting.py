@@ -93,7 +93,7 @@ def _circumstances(run: Run) -> list[tuple[str, str]]:
     return [
         ("seed", str(run.seed)),
         ("commit", _commit()),
-        ("machine", f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, {platform.machine()}"),
+        ("machine", f"{os.cpu_count()} cores, {platform.system()}, {platform.machine()}"),
         ("load over 1, 5 and 15 minutes", load),
         ("Python", platform.python_version()),
         *((name, version(name)) for name in _PACKAGES),
