@@ -5,7 +5,10 @@ package soma
 //go:generate go build -o build/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 //go:generate buf generate
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Identity says who calls, in the metadata of every call. It is given to a connection with
 // grpc.WithPerRPCCredentials or to one call with grpc.PerRPCCredentials.
@@ -38,3 +41,11 @@ func (i Identity) GetRequestMetadata(context.Context, ...string) (map[string]str
 
 // RequireTransportSecurity keeps gRPC from sending the key unencrypted.
 func (i Identity) RequireTransportSecurity() bool { return !i.Plaintext }
+
+// String leaves out the key, which does not belong in a log.
+func (i Identity) String() string {
+	return fmt.Sprintf("tenant=%q persona=%q session=%q", i.Tenant, i.Persona, i.Session)
+}
+
+// GoString leaves it out as well.
+func (i Identity) GoString() string { return "soma.Identity{" + i.String() + "}" }

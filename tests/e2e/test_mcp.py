@@ -196,9 +196,18 @@ async def test_over_http_a_request_brings_its_own_key(office: Office) -> None:
         ):
             assert not (await answered(client, "memory_load", key="mine"))["found"]
             await answered(client, "memory_save", key="theirs", payload="Of the other's key")
+        async with (
+            httpx2.AsyncClient(headers={"authorization": "Basic bWluZTptaW5l"}) as http,
+            Client(streamable_http_client(url, http_client=http), read_timeout_seconds=60) as client,
+        ):
+            assert "needs a Soma key with each request" in await refused(client, "memory_load", key="mine")
         async with Client(url, read_timeout_seconds=60) as client:
             assert (await answered(client, "memory_load", key="mine"))["found"]
             assert not (await answered(client, "memory_load", key="theirs"))["found"]
+        async with httpx2.AsyncClient() as page:
+            # A page that had its own name resolved to this machine.
+            rebound = await page.post(url, headers={"host": "elsewhere.example"}, json={})
+            assert 421 == rebound.status_code
 
 
 async def test_where_strangers_can_reach_it_a_key_is_needed(office: Office) -> None:

@@ -37,7 +37,7 @@ class Callers:
                 persona=sent.get(keys.PERSONA, ""),
                 session=sent.get(keys.SESSION, ""),
             )
-        if self.serves_without_key and self.own.identity.key:
+        if not authorization and self.serves_without_key and self.own.identity.key:
             return self.own
         raise ToolError(
             "This tool server needs a Soma key with each request. You cannot solve this: tell the user to send it as "
