@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from soma.common.v1 import types_pb2
+from soma.admin.v1 import operator_service_pb2 as operator_pb
+from soma.common.v1 import errors_pb2, types_pb2
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
+from soma_contract.ids import new_memory_id
 from tests.support.brains import TRY_AGAIN, brain_beside, key_of, memory_away, until_delivered
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.stack import Agent, Found, Office
@@ -182,3 +184,40 @@ async def test_queued_writes_are_answered_for_at_once_while_the_breaker_is_open(
         read = await agent.get(answers[3].memory.memory_id)
         assert "during the outage 3" == read.text
     await until_delivered(agent, office.admin_metadata)
+
+
+async def test_a_write_refused_after_the_outage_is_a_dead_letter_to_be_sent_again_or_discarded(
+    own_office: Office,
+) -> None:
+    office, admin = own_office, own_office.admin_metadata
+    agent = await office.agent()
+    await agent.remember("known before the outage")
+    ids = [new_memory_id(), new_memory_id()]
+
+    async def dead() -> dict[str, operator_pb.DeadLetter]:
+        request = operator_pb.ListDeadLettersRequest(tenant=agent.tenant)
+        told = await agent.operator.ListDeadLetters(request, metadata=admin, timeout=10)
+        return {letter.memory_ids[0]: letter for letter in told.dead_letters}
+
+    async with memory_away(office.stack):
+        for memory_id in ids:
+            target = types_pb2.MemoryTarget(memory_id=memory_id)
+            change = pb.UpdateRequest(target=target, memory=memory_pb2.Memory(text="changed"))
+            change.update_mask.paths.append("text")
+            answer = await agent.memory.Update(change, metadata=agent.metadata, timeout=20)
+            assert types_pb2.DURABILITY_QUEUED == answer.durability
+    async with asyncio.timeout(60):
+        while len(found := await dead()) < len(ids):  # noqa: ASYNC110 - a list does not tell that it changed
+            await asyncio.sleep(0.05)
+    assert {"MEMORY_NOT_FOUND"} == {
+        errors_pb2.ErrorReason.Name(letter.error.reason).removeprefix("ERROR_REASON_") for letter in found.values()
+    }
+    # Past the brain, hence without a time of origin: one that is later than the letter's would win over it.
+    await Agent(office.memory, key_of(agent), agent.tenant).remember("now it is there", memory_id=ids[0])
+    again = operator_pb.ReplayDeadLettersRequest(entry_ids=[found[ids[0]].entry_id])
+    assert 1 == (await agent.operator.ReplayDeadLetters(again, metadata=admin, timeout=10)).replayed
+    gone = operator_pb.DiscardDeadLettersRequest(entry_ids=[found[ids[1]].entry_id], cause="nobody needs it")
+    assert 1 == (await agent.operator.DiscardDeadLetters(gone, metadata=admin, timeout=10)).discarded
+    await until_delivered(agent, admin)
+    assert {} == await dead()
+    assert "changed" == (await agent.get(ids[0])).text
