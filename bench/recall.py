@@ -60,6 +60,8 @@ class Speed:
     p95: float
     p99: float
     per_s: float
+    failed: float
+    """Share of the calls made at once that were refused; they do not count as answered."""
 
 
 Ask = Callable[[Asked], Awaitable[None]]
@@ -111,6 +113,7 @@ async def measure(stack: EmbeddedStack, size: int, arguments: argparse.Namespace
                 "p95_ms": speed.p95,
                 "p99_ms": speed.p99,
                 "per_s": speed.per_s,
+                "failed": speed.failed,
                 "p50_to_floor": speed.p50 / floor_speed.p50,
                 "per_s_to_floor": speed.per_s / floor_speed.per_s,
             }
@@ -242,7 +245,7 @@ async def _timed(ways: dict[str, Ask], asked: Sequence[Asked], rounds: int) -> d
             started = time.perf_counter()
             await ask(one)
             took[name].append((time.perf_counter() - started) * 1e3)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(3):
         for name, ask in ways.items():
             rates[name].append(await _throughput(ask, asked, max(CONCURRENT, rounds // 2)))
@@ -251,24 +254,31 @@ async def _timed(ways: dict[str, Ask], asked: Sequence[Asked], rounds: int) -> d
             float(np.percentile(latencies, 50)),
             float(np.percentile(latencies, 95)),
             float(np.percentile(latencies, 99)),
-            float(np.median(rates[name])),
+            float(np.median([rate for rate, _ in rates[name]])),
+            float(np.mean([failed for _, failed in rates[name]])),
         )
         for name, latencies in took.items()
     }
 
 
-async def _throughput(ask: Ask, asked: Sequence[Asked], count: int) -> float:
+async def _throughput(ask: Ask, asked: Sequence[Asked], count: int) -> tuple[float, float]:
+    """Answers a second, and the share of calls that got none."""
     numbers = iter(range(count))
+    failed = 0
 
     async def work() -> None:
+        nonlocal failed
         for number in numbers:
-            await ask(asked[number % len(asked)])
+            try:
+                await ask(asked[number % len(asked)])
+            except grpc.aio.AioRpcError:
+                failed += 1
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(CONCURRENT):
             group.create_task(work())
-    return count / (time.perf_counter() - started)
+    return (count - failed) / (time.perf_counter() - started), failed / count
 
 
 def _shown(report: dict[str, Any]) -> None:
@@ -281,7 +291,8 @@ def _shown(report: dict[str, Any]) -> None:
         for name, way in size["ways"].items():
             sys.stdout.write(
                 f"{name:24} {way['p50_ms']:8.2f} {way['p95_ms']:8.2f} {way['p99_ms']:8.2f} {way['per_s']:8.0f} "
-                f"{way['p50_to_floor']:10.2f} {way['per_s_to_floor']:11.2f}\n"
+                f"{way['p50_to_floor']:10.2f} {way['per_s_to_floor']:11.2f}"
+                f"{'   refused ' + format(way['failed'], '.0%') if way['failed'] else ''}\n"
             )
 
 
