@@ -72,7 +72,7 @@ BUGS = (
     ),
     Bug(
         "hits are not checked against the truth",
-        (Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n)", "WHERE true OR ({live} AND {filter})\n)"),),
+        (Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n", "WHERE true OR ({live} AND {filter})\n"),),
         "tests/conformance/test_recall_source.py::test_the_pool_refuses_ids_that_do_not_match_live_or_belong",
     ),
     Bug(

@@ -230,7 +230,7 @@ async def test_a_broken_trace_parent_starts_anew_instead_of_failing_the_call() -
 async def test_health_and_reflection_answer_without_credentials() -> None:
     def prepare(server: grpc.aio.Server) -> None:
         Health().add_to(server)
-        add_reflection(server, ["x.Y"])
+        add_reflection(server, ["grpc.health.v1.Health"])
 
     async with stand({"Who": WHO}, prepare=prepare) as on:
         health: Any = health_pb2_grpc.HealthStub(on.channel)
@@ -240,7 +240,16 @@ async def test_health_and_reflection_answer_without_credentials() -> None:
         asked = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
         names = [service.name async for each in asked for service in each.list_services_response.service]
         assert on.keys.asked == 0
-    assert names == ["grpc.reflection.v1alpha.ServerReflection", "x.Y"]
+    assert names == ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
+
+
+async def test_a_server_does_not_list_what_reflection_cannot_find() -> None:
+    def prepare(server: grpc.aio.Server) -> None:
+        add_reflection(server, ["x.Y"])
+
+    with pytest.raises(KeyError, match=r"x\.Y"):
+        async with stand({"Who": WHO}, prepare=prepare):
+            pass
 
 
 async def test_two_calls_at_once_never_see_each_others_tenant() -> None:

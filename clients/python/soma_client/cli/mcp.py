@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import typer
 
 from soma_client.cli.place import Place
@@ -24,6 +22,8 @@ def mcp(
     host, _, port = http.rpartition(":")
     if http and not (host and port.isdigit() and int(port) < 65_536):
         raise typer.BadParameter("is not of the form 127.0.0.1:8765", param_hint="--http")
+    import asyncio  # heavy: only where it is needed
+
     asyncio.run(_serve(place_of(context), host.strip("[]"), int(port or 0)))
 
 
