@@ -144,6 +144,21 @@ def service_config(files: list[FileDescriptorProto]) -> dict[str, Any]:
     }
 
 
+# --- what Envoy knows ------------------------------------------------------------------------------------------
+
+
+def with_error_details(descriptors: FileDescriptorSet) -> bytes:
+    """The descriptors of every proto and of what errors are made of, each file after those it imports."""
+    from google.protobuf import any_pb2, duration_pb2
+    from google.rpc import error_details_pb2, status_pb2
+
+    known = {file.name for file in descriptors.file}
+    for module in (any_pb2, duration_pb2, error_details_pb2, status_pb2):
+        if module.DESCRIPTOR.name not in known:
+            module.DESCRIPTOR.CopyToProto(descriptors.file.add())
+    return descriptors.SerializeToString(deterministic=True)
+
+
 # --- writing and comparing -------------------------------------------------------------------------------------
 
 
@@ -154,7 +169,7 @@ def generate() -> dict[Path, bytes]:
         files = [file for file in descriptors.file if file.package.startswith("soma.")]
         files.sort(key=lambda file: file.name)
         found = stubs(Path(directory), files)
-    found[DESCRIPTORS] = descriptors.SerializeToString(deterministic=True)
+    found[DESCRIPTORS] = with_error_details(descriptors)
     found[SERVICE_CONFIG] = (json.dumps(service_config(files), indent=2) + "\n").encode()
     return found
 

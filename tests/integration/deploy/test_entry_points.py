@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -118,6 +122,41 @@ async def test_what_is_remembered_through_envoy_is_recalled_and_traced(composed:
         both = {"soma-brain-server", "soma-memory-server"}
         while {span.service for span in composed.collector.spans} != both:  # noqa: ASYNC110 - other processes
             await asyncio.sleep(0.05)
+
+
+async def posted(composed: Composed, rpc: str, body: object, *, key: str) -> tuple[int, Any]:
+    """Status and document of an rpc called as JSON."""
+
+    def post() -> tuple[int, Any]:
+        request = urllib.request.Request(
+            f"http://{composed.envoy}/soma.memory.v1.MemoryService/{rpc}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.loads(refused.read() or b"null")
+
+    return await asyncio.to_thread(post)
+
+
+async def test_envoy_takes_json_and_answers_in_it(composed: Composed) -> None:
+    status, stored = await posted(
+        composed, "Remember", {"memory": {"key": "json", "text": "Ada prefers tea"}}, key=composed.key
+    )
+    assert (200, "DURABILITY_STORED") == (status, stored["durability"])
+    status, read = await posted(composed, "Get", {"target": {"key": {"key": "json"}}}, key=composed.key)
+    assert (200, "Ada prefers tea") == (status, read["memory"]["text"]), read
+    status, frames = await posted(composed, "Recall", {"text": "what does Ada drink?"}, key=composed.key)
+    assert (200, "summary") == (status, next(iter(frames[-1])))
+    status, told = await posted(composed, "Get", {"target": {"memory_id": "x"}}, key=composed.key)
+    reasons = [detail.get("reason") for detail in told["details"]]
+    fields = [one["field"] for detail in told["details"] for one in detail.get("field_violations", [])]
+    assert (400, True, ["target.memory_id"]) == (status, "FIELD_VIOLATION" in reasons, fields), told
+    status, told = await posted(composed, "Get", {}, key="soma_wrong000_" + "w" * 40)
+    assert (401, "CREDENTIALS_INVALID") == (status, told["details"][0]["reason"]), told
 
 
 @pytest.mark.parametrize("store", ["postgres", "redis", "milvus"])
