@@ -53,11 +53,21 @@ def placed(brains: Sequence[str], memories: Sequence[str], port: int, admin_port
 
 
 @asynccontextmanager
-async def envoy_before(brains: Sequence[str], memories: Sequence[str], directory: Path) -> AsyncIterator[str]:
-    """Run Envoy before these servers; yields its address when it has found one of each healthy."""
+async def envoy_before(
+    brains: Sequence[str], memories: Sequence[str], directory: Path, *, hashing: bool = True
+) -> AsyncIterator[str]:
+    """Run Envoy before these servers; yields its address when it has found one of each healthy.
+
+    Without ``hashing`` it takes brains in turns, which is what must not be.
+    """
     port, admin_port = free_port(), free_port()
     config, log = directory / "envoy.json", directory / "envoy.log"
-    config.write_text(json.dumps(placed(brains, memories, port, admin_port)))
+    wanted = placed(brains, memories, port, admin_port)
+    if not hashing:
+        (brain,) = (each for each in wanted["static_resources"]["clusters"] if each["name"] == "brain")
+        brain["lb_policy"] = "ROUND_ROBIN"
+        del brain["ring_hash_lb_config"]
+    config.write_text(json.dumps(wanted))
     argv = [str(envoy_program()), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(*argv, stdout=output, stderr=output)

@@ -121,4 +121,11 @@ async def two_of_each(**settings: str) -> AsyncIterator[Pair]:
                 [addresses["brain-1"], addresses["brain-2"]], [addresses["memory-1"], addresses["memory-2"]], path
             )
         )
-        yield Pair(children, addresses, envoy, [("authorization", f"Bearer {keys.development}")])
+        try:
+            yield Pair(children, addresses, envoy, [("authorization", f"Bearer {keys.development}")])
+        finally:
+            # Side by side, since each of them gives notice first; brains before what they deliver to.
+            for kind in ("brain", "memory"):
+                async with asyncio.TaskGroup() as group:
+                    for number in (1, 2):
+                        group.create_task(children[f"{kind}-{number}"].stop())

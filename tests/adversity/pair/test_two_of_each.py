@@ -24,8 +24,10 @@ from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as memory
 from soma_embedded.child import Child
 from tests.integration.brain.agents import Mind
+from tests.support.envoy import envoy_before
 from tests.support.pair import Pair, two_of_each
 from tests.support.stack import Agent
+from tests.support.stores import data_directory
 
 pytestmark = pytest.mark.processes
 
@@ -70,6 +72,20 @@ async def test_a_session_stays_with_its_brain_and_sessions_use_both(pair: Pair) 
             assert 1 == len(seen), "whatever connection a session's calls come by, one brain answers them"
             homes[number] = seen.pop()
         assert set(await pair.names(agent.metadata)) == set(homes.values())
+
+
+async def test_without_hashing_a_sessions_calls_would_meet_both_brains(pair: Pair) -> None:
+    brains, memories = ([pair.addresses[f"{kind}-{number}"] for number in (1, 2)] for kind in ("brain", "memory"))
+    with data_directory() as path:
+        async with (
+            envoy_before(brains, memories, path, hashing=False) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            agent = await pair.agent(channel, "unstuck")
+            seen: set[str] = set()
+            async with asyncio.timeout(20):
+                while len(seen) < 2:
+                    seen.add(await pair.instance(channel, called(agent, "s")))
 
 
 async def test_a_session_moves_with_its_items_when_its_brain_drains_and_comes_back(pair: Pair) -> None:
