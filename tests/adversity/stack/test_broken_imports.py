@@ -27,6 +27,8 @@ class Forgetful(Feed):
 
     async def rewind(self, committed_offset: int) -> None:
         """Give the place of what was sent and not stored to what follows."""
+        if self._reading is not None:
+            await self._read_on()
         lost = len(self._unacknowledged)
         self._unacknowledged.clear()
         await super().rewind(committed_offset)
