@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from brain_server.ports import OutboxOperations
+from brain_server.ports.operators import OutboxOperations
 from rpckit.health import Health
 from rpckit.ops import OpsPort
 from rpckit.telemetry.gauges import Scrape, watched

@@ -12,7 +12,8 @@ from brain_server.core.recalling import Answer, Recalling
 from brain_server.core.shortening import LanguageModel, Shortening
 from brain_server.domain.composing import Section, composed
 from brain_server.domain.persona import Category
-from brain_server.ports import Clock, StoredHit
+from brain_server.ports import Clock
+from brain_server.ports.long_term import StoredHit
 from soma_contract.errors import SomaError
 from soma_contract.ids import new_memory_id
 from soma_contract.links import Evidence, UseTogether

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from brain_server.ports import BreakerBoardView, Clock
+from brain_server.ports import Clock
+from brain_server.ports.operators import BreakerBoardView
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from brain_server.core.reading import Reading
 from brain_server.core.working_memory import WorkingMemory
-from brain_server.ports import Endings
+from brain_server.ports.long_term import Endings
 from soma_contract.errors import SomaError
 from soma_contract.limits import LIMITS
 from soma_contract.memory import Target, View

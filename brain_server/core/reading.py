@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from brain_server.domain.pending import applied, places
-from brain_server.ports import Clock, LongTerm, MemoryList, PendingWrites
+from brain_server.ports import Clock, PendingWrites
+from brain_server.ports.long_term import LongTerm, MemoryList
 from soma_contract.errors import MemoryNotFoundError
 from soma_contract.filters import AllOf, Filter, KeyPrefix, matches
 from soma_contract.memory import Command, Memory, Remember, Target, View

@@ -15,7 +15,8 @@ from brain_server.core.pending_now import PendingNow
 from brain_server.core.vectors import TextVectors
 from brain_server.domain.merging import Scale, likeness
 from brain_server.domain.pending import applied
-from brain_server.ports import Clock, LongTerm, LongTermAnswer, PendingWrites, StoredHit
+from brain_server.ports import Clock, PendingWrites
+from brain_server.ports.long_term import LongTerm, LongTermAnswer, StoredHit
 from soma_contract.errors import (
     CircuitBreakerOpenError,
     Code,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from brain_server.domain.entry import Draft
 from brain_server.domain.pending import touched
-from brain_server.ports import Accepted, Clock, LongTerm, PendingWrites, Submit
+from brain_server.ports import Accepted, Clock, PendingWrites, Submit
+from brain_server.ports.long_term import LongTerm
 from soma_contract.completing import completed, unit
 from soma_contract.errors import ComponentUnavailableError
 from soma_contract.ids import keyed_memory_id, new_memory_id

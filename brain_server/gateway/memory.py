@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from brain_server.gateway.wire import MemoryWire
-from brain_server.ports import ForgottenSoFar, LongTermAnswer, MemoryList, MemoryPast
+from brain_server.ports.long_term import ForgottenSoFar, LongTermAnswer, MemoryList, MemoryPast
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1.memory_service_pb2_grpc import MemoryServiceStub

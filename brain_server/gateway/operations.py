@@ -13,7 +13,8 @@ from brain_server.domain.entry import Entry
 from brain_server.gateway.breaker import Breakers
 from brain_server.gateway.delivery import Delivery
 from brain_server.gateway.wire import MemoryWire
-from brain_server.ports import BreakerLine, OutboxFile, OutboxTold, TenantTold
+from brain_server.ports import OutboxFile
+from brain_server.ports.operators import BreakerLine, OutboxTold, TenantTold
 from soma.admin.v1 import operator_service_pb2 as pb
 from soma.admin.v1.operator_service_pb2_grpc import OperatorServiceStub
 from soma_contract.convert.operations import ComponentState

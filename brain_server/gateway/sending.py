@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from brain_server.domain.entry import Entry
 from brain_server.gateway.commands import decoded
-from brain_server.ports import LongTerm
+from brain_server.ports.long_term import LongTerm
 from soma_contract.memory import Origin, Written
 
 ATTEMPT_S = 10.0

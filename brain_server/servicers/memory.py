@@ -8,7 +8,7 @@ from typing import Any, cast
 from brain_server.core.reading import Reading
 from brain_server.core.recalling import Recalling
 from brain_server.core.remembering import Acknowledged, Remembering
-from brain_server.ports import LongTerm, StoredHit
+from brain_server.ports.long_term import LongTerm, StoredHit
 from rpckit.call import CallContext, current_call, current_tenant
 from rpckit.correlated import CorrelatedStream
 from rpckit.interceptors.admission import Drain

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from brain_server.domain.entry import Entry
-from brain_server.ports import BreakerBoardView, BreakerLine, Clock, MemoryOperations, OutboxOperations
+from brain_server.ports import Clock
+from brain_server.ports.operators import BreakerBoardView, BreakerLine, MemoryOperations, OutboxOperations
 from rpckit.call import current_call, current_caller
 from rpckit.health import Health
 from rpckit.interceptors.admission import Drain

@@ -19,7 +19,8 @@ from brain_server.gateway.delivery import Delivery
 from brain_server.gateway.outbox import Outbox, OutboxBounds
 from brain_server.gateway.pending import OutboxWrites
 from brain_server.gateway.sending import MemorySender
-from brain_server.ports import ForgottenSoFar, LongTermAnswer, MemoryList, MemoryPast, StoredHit, SystemClock
+from brain_server.ports import SystemClock
+from brain_server.ports.long_term import ForgottenSoFar, LongTermAnswer, MemoryList, MemoryPast, StoredHit
 from brain_server.stores.inmemory.entries import InMemoryOutbox
 from brain_server.stores.inmemory.items import InMemorySessions
 from soma_contract.embedders.hashing import HashingEmbedder

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from brain_server.core.reading import Reading
-from brain_server.ports import LongTermAnswer, MemoryList, SystemClock
+from brain_server.ports import SystemClock
+from brain_server.ports.long_term import LongTermAnswer, MemoryList
 from soma_contract.filters import EVERYTHING, Filter
 from soma_contract.ids import keyed_memory_id
 from soma_contract.memory import Forget, Memory, Remember, Target, View

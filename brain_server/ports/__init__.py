@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -12,10 +12,7 @@ from typing import Any, Protocol
 from brain_server.domain.entry import Draft, Entry
 from brain_server.domain.item import SessionState, StoredSalience
 from brain_server.domain.persona import Personas
-from soma_contract.convert.operations import ComponentState
-from soma_contract.filters import Filter
-from soma_contract.memory import Command, Memory, Origin, Target, View, Written
-from soma_contract.recall import Hit, RecallQuery, Summary
+from soma_contract.memory import Command, Written
 from soma_contract.tenant import Caller, Tenant
 
 
@@ -237,116 +234,6 @@ class NoMetrics:
         """Ignore it."""
 
 
-# --- the long-term memory ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryList:
-    """One page of memories; an empty token ends the list."""
-
-    memories: tuple[Memory, ...]
-    next_page_token: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPast:
-    """One page of versions, newest first."""
-
-    versions: tuple[Memory, ...]
-    next_page_token: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ForgottenSoFar:
-    """Progress of a deletion; `final` on the last."""
-
-    matched: int
-    deleted: int
-    revision: int
-    final: bool = False
-
-
-class StoredHit(Protocol):
-    """A hit as the memory server sent it; it is read only by those who have to, since most are just passed on."""
-
-    @property
-    def memory_id(self) -> str:
-        """The memory found."""
-
-    @property
-    def wire(self) -> object:
-        """The hit in the form in which it came."""
-
-    def read(self) -> Hit:
-        """Return the hit."""
-
-
-@dataclass(frozen=True, slots=True)
-class LongTermAnswer:
-    """What the memory server recalled."""
-
-    hits: tuple[StoredHit, ...]
-    summary: Summary
-
-
-class LongTerm(Protocol):
-    """The memory server; every method raises its refusal, or CircuitBreakerOpenError without asking."""
-
-    async def write(
-        self,
-        tenant: Tenant,
-        command: Command,
-        *,
-        origin: Origin | None = None,
-        request_id: str | None = None,
-        most_s: float | None = None,
-    ) -> Written:
-        """Commit one command."""
-
-    async def get(
-        self, tenant: Tenant, target: Target, *, view: View, as_of: datetime | None, allow_degraded: bool
-    ) -> tuple[Memory, bool]:
-        """Read one memory and whether it came from a cache."""
-
-    async def batch_get(self, tenant: Tenant, targets: Sequence[Target], *, view: View) -> list[Memory | None]:
-        """Read memories in the order of the targets, None for the missing."""
-
-    async def list_memories(
-        self,
-        tenant: Tenant,
-        filter: Filter,
-        *,
-        key_prefix: str,
-        order: str,
-        descending: bool,
-        page_size: int,
-        page_token: str,
-        view: View,
-    ) -> MemoryList:
-        """Read one page."""
-
-    async def history(self, tenant: Tenant, memory_id: str, *, page_size: int, page_token: str) -> MemoryPast:
-        """Read one page of versions."""
-
-    def forget_matching(
-        self, tenant: Tenant, filter: Filter, *, dry_run: bool, expected: int | None, request_id: str
-    ) -> AsyncIterator[ForgottenSoFar]:
-        """Delete what matches, with progress."""
-
-    async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
-        """Recall in long-term memory."""
-
-
-class Endings(Protocol):
-    """What ends in long-term memory."""
-
-    def of(self, tenant: Tenant) -> AsyncGenerator[Sequence[str], None]:
-        """Yield the ids of a tenant's memories as they end; an empty batch first, after which none is missed.
-
-        Raises what the memory server answers when the stream ends, or CircuitBreakerOpenError without asking.
-        """
-
-
 # --- who calls -----------------------------------------------------------------------------------
 
 
@@ -419,89 +306,3 @@ class PersonasSource(Protocol):
 
     def current(self) -> Personas:
         """Return the personas as they are now."""
-
-
-# --- what operators see --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerLine:
-    """One breaker; `tenant` is empty for the dependency's own, `state` is closed, open or half-open."""
-
-    component: str
-    tenant: str
-    state: str
-    since_s: float
-    retry_after_s: float
-    transitions: int
-
-
-class BreakerBoardView(Protocol):
-    """The breakers towards one dependency."""
-
-    @property
-    def component(self) -> str:
-        """The dependency behind the breakers."""
-
-    def lines(self) -> Sequence[BreakerLine]:
-        """Return the dependency's breaker, then those of tenants that are not closed."""
-
-    def is_open(self) -> bool:
-        """Return whether the dependency's breaker refuses calls."""
-
-    def close(self, tenant: Tenant | None, *, all_tenants: bool) -> int:
-        """Close breakers; return how many were not closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class TenantTold:
-    """One tenant's part of the outbox."""
-
-    tenant: str
-    pending: int
-    pending_bytes: int
-    dead: int
-    oldest_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxTold:
-    """How full the outbox is."""
-
-    pending: int
-    dead: int
-    pending_bytes: int
-    oldest_at: datetime | None
-    in_flight: int
-    pending_limit: int
-    bytes_limit: int
-    disk_free_bytes: int
-    tenants_over_warning: int
-    """Tenants with so many pending entries that somebody should look."""
-    delivered: int
-    """Since this brain started, of all tenants."""
-    tenants: Sequence[TenantTold]
-    """Those with most pending entries; none where one tenant was asked for."""
-
-
-class OutboxOperations(Protocol):
-    """What an operator does with the outbox."""
-
-    def told(self, tenant: Tenant | None) -> OutboxTold:
-        """Return how full it is, for one tenant or all."""
-
-    def dead(self, tenant: Tenant | None) -> Sequence[Entry]:
-        """Return the dead letters."""
-
-    async def replay(self, tenant: Tenant, entry_id: str) -> Entry:
-        """Put a dead letter back at the end of its line."""
-
-    async def discard(self, tenant: Tenant, entry_id: str) -> Entry:
-        """Drop a dead letter."""
-
-
-class MemoryOperations(Protocol):
-    """What the memory server tells operators."""
-
-    async def components(self) -> Sequence[ComponentState]:
-        """Return its components; none when it is away."""
