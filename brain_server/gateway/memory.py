@@ -170,13 +170,16 @@ class MemoryGateway:
     async def recall(self, tenant: Tenant, query: RecallQuery) -> LongTermAnswer:
         """Recall in long-term memory.  Raises what the memory server answers."""
         hits: list[WireHit] = []
+        told: pb.RecallSummary | None = None
         request = query_to_pb(query)
         request.together = True
+        # Read to its end: a stream that is left at its summary counts as cancelled, and tells the breaker nothing.
         async for frame in self.wire.stream(self._stub.Recall, request, tenant):
             more, summary = answer_from_pb(frame)
             hits.extend(map(WireHit, more))
-            if summary is not None:
-                return LongTermAnswer(tuple(hits), summary_from_pb(summary))
+            told = summary if summary is not None else told
+        if told is not None:
+            return LongTermAnswer(tuple(hits), summary_from_pb(told))
         # A stream without its summary was cut: what came is no answer.
         raise InternalError
 
