@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from soma_client import SomaClient
 from soma_embedded.stack import EmbeddedStack
 from tests.support.documents import ROOT, Shell, Step, steps
 
@@ -25,7 +27,16 @@ _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(not step.help_only for step in steps(page))], ids=lambda page: page.name
 )
-def test_every_command_of_a_page_runs_and_prints_what_it_shows(page: Path, documented: EmbeddedStack) -> None:
+async def test_every_command_of_a_page_runs_and_prints_what_it_shows(page: Path, documented: EmbeddedStack) -> None:
+    # A tenant of its own: what another page has stored must not be recalled by this one.
+    async with SomaClient.connect(documented.memory_address, key=documented.development_key) as soma:
+        tenant = f"page-{page.stem}"
+        await soma.tenants.create(tenant)
+        key = (await soma.tenants.create_key(tenant, scopes=["*"])).bearer
+    await asyncio.to_thread(_follow, page, documented, key)
+
+
+def _follow(page: Path, documented: EmbeddedStack, key: str) -> None:
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SOMA_")},
@@ -33,6 +44,7 @@ def test_every_command_of_a_page_runs_and_prints_what_it_shows(page: Path, docum
         "PATH": binaries,
         "COLUMNS": "200",
         "SOMA_TARGET": documented.brain_address,
+        "SOMA_KEY": key,
         "SOMA_MEMORY_TARGET": documented.memory_address,
     }
     with Shell(ROOT, environment, {}) as shell:

@@ -88,7 +88,9 @@ async def test_a_hub_of_100_000_links_answers_in_time(fresh_database: FreshDatab
         assert [(memory_id(2), memory_id(1), memory_id(HUB_LINKS))] == [one.memory_ids for one in path.paths]
 
         drawn = await Answer.of(walk.subgraph(ACME, SubgraphQuery((hub,), 2), deadline_s=DEADLINE_S))
-        assert (100, 99, True) == (drawn.memories, drawn.links, drawn.summary.partial)
+        assert (100, True) == (drawn.memories, drawn.summary.partial)
+        # Their links are read last, and left out where the walk has taken the whole budget.
+        assert drawn.links in (0, 99)
 
         started = time.monotonic()
         ranked, summary = await walk.rank(ACME, RankQuery((leaf,)), deadline_s=DEADLINE_S)
