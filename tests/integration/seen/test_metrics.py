@@ -63,14 +63,14 @@ async def test_calls_legs_components_and_the_loop_are_told(scene: Scene, used: S
     def holds(found: Values) -> bool:
         recalls = "MemoryService/Recall"
         labels = frozenset({("operation", recalls), ("status", "OK")})
-        return ("sfm_request_total", labels) in found
+        # The loop is measured from time to time, and a server that has just started may not have been yet.
+        return ("sfm_request_total", labels) in found and value(found, "sfm_loop_lag_seconds_count") >= 1
 
     found = await eventually(scene, server, holds)
     assert value(found, "sfm_request_total", operation="MemoryService/Remember", status="OK") >= 1
     assert value(found, "sfm_request_duration_seconds_count", operation="MemoryService/Recall") >= 1
     assert value(found, "sfm_recall_leg_total", leg="overlay", state="ran") >= 1
     assert value(found, "sfm_recall_leg_seconds_count", leg="overlay") >= 1
-    assert value(found, "sfm_loop_lag_seconds_count") >= 1
     component = "postgres" if server == "memory" else "outbox"
     assert 1 == value(found, "sfm_component_state", component=component, state="healthy")
     assert 0 == value(found, "sfm_component_state", component=component, state="down")
