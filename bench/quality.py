@@ -1,10 +1,12 @@
 """How good recall is, through the real servers: each conversation a tenant, each question a recall through the brain.
 
-    ./dev bench quality --data DIR [--data DIR …] [--stores N] [--limit N] [--ablate] [--json]
+    ./dev bench quality --data DIR [--data DIR …] [--stores N] [--limit N] [--ablate] [--graph] [--json]
 
 Starts a stack of its own, stores every turn over RememberMany, waits until the index has them, recalls each question
 and compares with BM25 and with reciprocal rank fusion (k = 60) of BM25 and MiniLM, computed in the same run from the
 same turns. --ablate asks every question again without each signal in turn, its weight set to 0 for the tenants.
+--graph links turns in their order, then also those that name the same (bench/conversation_links.py), and asks again
+with the graph leg.
 The metrics are those of bench/metrics.py; bench/dialogues.py says what a data directory holds.
 """
 
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from bench.baselines import Rankings, keyword_and_fused
+from bench.conversation_links import by_entities, in_order
 from bench.dialogues import Dialogues, Question, Turn, read_dialogues
 from bench.metrics import NAMES, TOTAL, averages
 from soma_client import Memory, Preset, RecallQuery, SomaClient
@@ -44,6 +47,10 @@ ABLATIONS: dict[str, dict[str, float]] = {
     )
 } | {"neighbours": {"previous": 0.0, "following": 0.0, "answer": 0.0}}
 """What is left out, and the weights that leave it out."""
+LINKS = {"order": in_order, "order and names": by_entities}
+"""Where links come from; each is added to those before."""
+GRAPH_WEIGHT = 0.5
+"""That of the preset `exploratory`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,18 @@ class Measured:
     rankings: Rankings
     ablated: dict[str, Rankings]
     """Rankings without each signal, by its name."""
+    linked: dict[str, Rankings]
+    """Rankings with the graph leg, by what the links were made from."""
 
 
 async def measure(
-    stack: EmbeddedStack, data: Dialogues, limit: int, preset: Preset, *, ablate: bool = False
+    stack: EmbeddedStack,
+    data: Dialogues,
+    limit: int,
+    preset: Preset,
+    *,
+    ablate: bool = False,
+    graph: bool = False,
 ) -> Measured:
     """Store, wait for the index, recall."""
     turn_ids: dict[str, str] = {}
@@ -87,8 +102,19 @@ async def measure(
                 await memory.tenants.update(tenant, recall_weights=weights)
             ablated[name], _, lost = await _recall(clients, data.questions, turn_ids, limit, preset)
             degraded += lost
+        linked: dict[str, Rankings] = {}
+        for name, links_of in LINKS.items() if graph else ():
+            _progress(f"{data.name}: with links by {name}")
+            of_memories = {turn: memory_id for memory_id, turn in turn_ids.items()}
+            for store, tenant in tenants.items():
+                soma = memory.bound(key=keys[tenant], tenant=tenant)
+                job = await soma.create_import()
+                await soma.import_records(job.import_id, links_of(data.stores[store], of_memories))
+                await memory.tenants.update(tenant, recall_weights={"graph": GRAPH_WEIGHT})
+            linked[name], _, lost = await _recall(clients, data.questions, turn_ids, limit, preset)
+            degraded += lost
     median, high = np.percentile(took_ms, [50, 95])
-    return Measured(data.turns / stored_s, indexed_s, (float(median), float(high)), degraded, rankings, ablated)
+    return Measured(data.turns / stored_s, indexed_s, (float(median), float(high)), degraded, rankings, ablated, linked)
 
 
 async def _open_tenants(stack: EmbeddedStack, names: Sequence[str]) -> dict[str, str]:
@@ -185,7 +211,9 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _compared(stack: EmbeddedStack, data: Dialogues, options: argparse.Namespace) -> dict[str, Any]:
-    measured = await measure(stack, data, options.limit, Preset(options.preset), ablate=options.ablate)
+    measured = await measure(
+        stack, data, options.limit, Preset(options.preset), ablate=options.ablate, graph=options.graph
+    )
     _progress(f"{data.name}: the yardsticks")
     keyword, fused = await keyword_and_fused(data, options.limit)
     return {
@@ -202,6 +230,7 @@ async def _compared(stack: EmbeddedStack, data: Dialogues, options: argparse.Nam
             "BM25": averages(data.questions, keyword),
         },
         "without": {name: averages(data.questions, rankings)[TOTAL] for name, rankings in measured.ablated.items()},
+        "linked": {name: averages(data.questions, rankings)[TOTAL] for name, rankings in measured.linked.items()},
     }
 
 
@@ -226,6 +255,10 @@ def show(name: str, report: dict[str, Any]) -> None:
         whole = report["rows"]["Soma"][TOTAL]
         gains = "".join(f"{whole[metric] - values[metric]:>+9.3f}" for metric in NAMES)
         print(f"{'gain of ' + name:<28}{values['n']:>6.0f}{gains}", flush=True)
+    for name, values in report["linked"].items():
+        whole = report["rows"]["Soma"][TOTAL]
+        gains = "".join(f"{values[metric] - whole[metric]:>+9.3f}" for metric in NAMES)
+        print(f"{'links by ' + name:<28}{values['n']:>6.0f}{gains}", flush=True)
 
 
 def _progress(text: str) -> None:
@@ -240,6 +273,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=20, help="hits of a recall (default: 20)")
     parser.add_argument("--preset", default="balanced", choices=[preset.value for preset in Preset])
     parser.add_argument("--ablate", action="store_true", help="ask again without each signal")
+    parser.add_argument("--graph", action="store_true", help="ask again with links and the graph leg")
     parser.add_argument("--data-dir", type=Path, help="keep the stack's data here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
