@@ -62,8 +62,10 @@ class PathSearch:
             open_ = [at for at, side in enumerate((self._forward, self._backward)) if side.hops < most[at]]
             if not open_:
                 break
-            moving = min(open_, key=lambda at: len(fronts[at]))
-            side = (self._forward, self._backward)[moving]
+            # Of equal fronts the one that is behind: two leaves of a hub meet there before the hub is walked through.
+            sides = self._forward, self._backward
+            moving = min(open_, key=lambda at: (len(fronts[at]), sides[at].hops))
+            side = sides[moving]
             await self._advance(side, moving, fronts[moving])
             best = nearer(best, meeting(self._forward, self._backward, self.max_length, ahead=moving == 0))
         return best
