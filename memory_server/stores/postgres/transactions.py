@@ -49,12 +49,16 @@ class Transactions:
         """
         budget_s = self.default_deadline_s
         with translated(COMPONENT), store_span("postgresql", "read"):
-            async with asyncio.timeout(budget_s + _GRACE_S):
+            async with asyncio.timeout(budget_s + _GRACE_S) as whole:
                 connection = await self._acquire(budget_s)
                 try:
                     statement, values = written()
                     rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
                     return rows
+                except asyncio.CancelledError:
+                    if whole.expired():
+                        connection.terminate()
+                    raise
                 finally:
                     await self.pool.release(connection, timeout=_RELEASE_S)
 
@@ -93,7 +97,7 @@ class Transactions:
         if lock_s is not None:
             settings.append(f"set_config('lock_timeout','{max(1, int(lock_s * 1000))}',true)")
         with translated(COMPONENT), store_span("postgresql", "transaction"):
-            async with asyncio.timeout(budget_s + _GRACE_S):
+            async with asyncio.timeout(budget_s + _GRACE_S) as whole:
                 connection = await self._acquire(budget_s)
                 try:
                     await connection.execute(opening + (",".join(settings) or "1"))
@@ -102,7 +106,11 @@ class Transactions:
                     await connection.execute("COMMIT")
                     failpoint("postgres.committed")
                 except BaseException:
-                    await _roll_back(connection)
+                    if whole.expired():
+                        # The server's own limit has passed unheard: it would not hear a rollback either.
+                        connection.terminate()
+                    else:
+                        await _roll_back(connection)
                     raise
                 finally:
                     await self.pool.release(connection, timeout=_RELEASE_S)
