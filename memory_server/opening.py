@@ -66,7 +66,8 @@ async def open_stores(settings: MemorySettings, stack: AsyncExitStack) -> Stores
         with translated("migrate"):
             await migrate(settings.postgres_admin_url.get_secret_value())
     sizes = PoolSizes(settings.pool_interactive, settings.pool_indexing, settings.pool_bulk)
-    pools = await stack.enter_async_context(open_pools(settings.postgres_url.get_secret_value(), sizes))
+    url = settings.postgres_url.get_secret_value()
+    pools = await stack.enter_async_context(open_pools(url, sizes, rows_kept_bytes=settings.recall_rows_mb * 2**20))
     await stack.enter_async_context(embedder)
     if previous is not None:
         await stack.enter_async_context(previous)

@@ -91,6 +91,12 @@ class MemorySettings(BaseSettings):
 
     pool_interactive: int = Field(12, ge=1, le=200, description="Postgres connections for calls")
     pool_indexing: int = Field(3, ge=1, le=50, description="Postgres connections of the indexer")
+    recall_rows_mb: int = Field(
+        160,
+        ge=1,
+        le=65_536,
+        description="Memory for rows that recall read lately, so that Postgres need not send them again",
+    )
     pool_bulk: int = Field(3, ge=1, le=50, description="Postgres connections for import and export")
 
     index_batch: int = Field(128, ge=1, le=1_000, description="Memories the indexer takes at a time")

@@ -11,7 +11,7 @@ import asyncpg
 
 from memory_server.stores.postgres.checks import check_postgres
 from memory_server.stores.postgres.errors import COMPONENT, PostgresRefusedError, translated
-from memory_server.stores.postgres.row_cache import RowCache
+from memory_server.stores.postgres.row_cache import DEFAULT_CAPACITY, RowCache
 from memory_server.stores.postgres.transactions import Transactions
 from soma_contract.errors import ComponentUnavailableError
 
@@ -67,7 +67,9 @@ class Pools:
 
 
 @asynccontextmanager
-async def open_pools(url: str, sizes: PoolSizes | None = None) -> AsyncIterator[Pools]:
+async def open_pools(
+    url: str, sizes: PoolSizes | None = None, *, rows_kept_bytes: int = DEFAULT_CAPACITY
+) -> AsyncIterator[Pools]:
     """Connect as the application role, check that this Postgres can be trusted, and open the pools.
 
     Raises PostgresRefusedError for a Postgres, schema or role that breaks a guarantee, and
@@ -75,7 +77,7 @@ async def open_pools(url: str, sizes: PoolSizes | None = None) -> AsyncIterator[
     """
     sizes = sizes or PoolSizes()
     await _check(url)
-    rows = RowCache()
+    rows = RowCache(rows_kept_bytes)
 
     async def connected(_: asyncpg.Connection) -> None:
         # It may lead to another server than the one whose tuples were read, as after a failover.

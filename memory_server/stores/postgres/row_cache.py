@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from memory_server.ports import StoredVectors
 from soma_contract.memory import Memory
 
+DEFAULT_CAPACITY = 160 * 2**20
+"""About 20,000 rows of chat: with fewer, recalls in turn over ten tenants of 2,000 memories find nothing kept."""
 _OVERHEAD_BYTES = 2_500
 """What the objects of a row take besides its text and arrays."""
 
@@ -53,7 +55,7 @@ Place = tuple[str, str, str, str, int]
 class RowCache:
     """Keeps rows within a number of bytes: two generations, of which the older one goes when the younger is full."""
 
-    capacity_bytes: int = 48 * 1024 * 1024
+    capacity_bytes: int = DEFAULT_CAPACITY
     _young: dict[Key, KeptRow] = field(default_factory=dict)
     _old: dict[Key, KeptRow] = field(default_factory=dict)
     _young_places: dict[Place, KeptRow] = field(default_factory=dict)
