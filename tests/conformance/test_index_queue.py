@@ -21,14 +21,13 @@ from tests.conformance.truth_stores import (
     stranger,
     tenant,
     truth,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
     truth_name,
     vectors,
 )
 
-__all__ = ["stranger", "tenant", "truth", "truth_cluster", "truth_database", "truth_in_postgres", "truth_name"]
+__all__ = ["stranger", "tenant", "truth", "truth_database", "truth_in_postgres", "truth_name"]
 
 
 async def claimed(truth: Truth, limit: int = 100, lease_s: float = 60.0) -> list[IndexJob]:

@@ -28,14 +28,13 @@ from tests.conformance.truth_stores import (
     stranger,
     tenant,
     truth,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
     truth_name,
     written,
 )
 
-__all__ = ["stranger", "tenant", "truth", "truth_cluster", "truth_database", "truth_in_postgres", "truth_name"]
+__all__ = ["stranger", "tenant", "truth", "truth_database", "truth_in_postgres", "truth_name"]
 
 WHOLE = Memory(
     namespace="work",

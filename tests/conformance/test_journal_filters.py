@@ -36,13 +36,12 @@ from tests.conformance.truth_stores import (
     remember,
     stored,
     truth,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
     truth_name,
 )
 
-__all__ = ["truth", "truth_cluster", "truth_database", "truth_in_postgres", "truth_name"]
+__all__ = ["truth", "truth_database", "truth_in_postgres", "truth_name"]
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 LABELS = ("", "a", "A", "b", "ä", "a'b", 'a"b', "%", "_", "\\", "z", "😀")

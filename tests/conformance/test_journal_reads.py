@@ -20,14 +20,13 @@ from tests.conformance.truth_stores import (
     stranger,
     tenant,
     truth,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
     truth_name,
     vectors,
 )
 
-__all__ = ["stranger", "tenant", "truth", "truth_cluster", "truth_database", "truth_in_postgres", "truth_name"]
+__all__ = ["stranger", "tenant", "truth", "truth_database", "truth_in_postgres", "truth_name"]
 
 DAY = datetime(2025, 5, 1, tzinfo=UTC)
 

@@ -19,12 +19,11 @@ from tests.conformance.truth_stores import (
     TruthInMemory,
     TruthInPostgres,
     remember,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
 )
 
-__all__ = ["truth_cluster", "truth_database", "truth_in_postgres"]
+__all__ = ["truth_database", "truth_in_postgres"]
 
 pytestmark = pytest.mark.stores
 

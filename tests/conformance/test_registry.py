@@ -12,13 +12,12 @@ from soma_contract.errors import TenantExistsError
 from tests.conformance.truth_stores import (
     Truth,
     truth,
-    truth_cluster,
     truth_database,
     truth_in_postgres,
     truth_name,
 )
 
-__all__ = ["truth", "truth_cluster", "truth_database", "truth_in_postgres", "truth_name"]
+__all__ = ["truth", "truth_database", "truth_in_postgres", "truth_name"]
 
 MOMENT = datetime(2025, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 KEY = KeyRecord("k1", ("acme", "globex"), ("memory:*",), "ci", MOMENT, MOMENT, None, bytes(range(32)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -35,9 +34,7 @@ from soma_contract.errors import SomaError
 from soma_contract.memory import Memory, Remember, Written
 from soma_contract.tenant import Tenant, admin_tenant
 from soma_embedded import EmbeddedStores
-
-ANOTHER_POSTGRES = "SOMA_TEST_POSTGRES_ADMIN_URL"
-"""Names an administrator's address of a Postgres to test on instead of the embedded one."""
+from tests.support.elsewhere import Elsewhere
 
 PROFILE = "test-profile"
 DIMENSION = 8
@@ -131,38 +128,19 @@ class Database:
 
     url: str
     admin_url: str
-    password: str | None = None
-    """Of the application's role, where it is the test that sets it."""
-
-
-@pytest.fixture(scope="session")
-def truth_cluster(request: pytest.FixtureRequest) -> EmbeddedStores | str:
-    """The Postgres to test on; the embedded stores start only when they are needed."""
-    if another := os.environ.get(ANOTHER_POSTGRES):
-        return another
-    stores: EmbeddedStores = request.getfixturevalue("stores")
-    return stores
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def truth_database(truth_cluster: EmbeddedStores | str) -> Database:
+async def truth_database(backing: Elsewhere | EmbeddedStores) -> Database:
     """One migrated database for the session."""
-    database = await made_database(truth_cluster)
-    await migrate(database.admin_url, password=database.password)
+    database = await made_database(backing)
+    await migrate(database.admin_url)
     return database
 
 
-async def made_database(cluster: EmbeddedStores | str) -> Database:
+async def made_database(backing: Elsewhere | EmbeddedStores) -> Database:
     """An empty database."""
-    name = f"truth_{uuid.uuid4().hex[:8]}"
-    if not isinstance(cluster, str):
-        return Database(*await cluster.create_database(name))
-    connection = await asyncpg.connect(cluster)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    place = cluster.split("@", 1)[1].rsplit("/", 1)[0]
-    admin_url = f"{cluster.rsplit('/', 1)[0]}/{name}"
-    return Database(f"postgresql://soma_app:application@{place}/{name}", admin_url, "application")
+    return Database(*await backing.create_database(f"truth_{uuid.uuid4().hex[:8]}"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 
 from tests.support.compose import DEPLOY
+from tests.support.elsewhere import BESIDE, PORTS
 from tests.support.tools import tool
 
 COMPOSE = DEPLOY / "compose.yaml"
 OURS = ("keys", "migrate", "memory", "brain")
 
 
-def config(tmp_path: Path, variables: str) -> subprocess.CompletedProcess[str]:
-    """What Compose makes of the file."""
+def config(tmp_path: Path, variables: str, *beside: Path) -> subprocess.CompletedProcess[str]:
+    """What Compose makes of the file, and of those beside it."""
     env = tmp_path / "env"
     env.write_text(variables)
-    command = [str(tool("docker-compose")), "-f", str(COMPOSE), "--env-file", str(env), "config", "--format", "json"]
+    files = [word for file in (COMPOSE, *beside) for word in ("-f", str(file))]
+    command = [str(tool("docker-compose")), *files, "--env-file", str(env), "config", "--format", "json"]
     return subprocess.run(command, capture_output=True, text=True, env={"HOME": str(tmp_path)})
 
 
@@ -42,6 +44,14 @@ def test_the_file_is_valid_and_has_everything_that_soma_needs(composed: dict[str
     stores = {"postgres", "redis", "milvus", "etcd", "minio"}
     seen = {"otel-collector", "jaeger", "prometheus", "grafana"}
     assert {*OURS, *stores, *seen, "envoy"} == set(composed["services"])
+
+
+def test_what_tests_add_opens_the_stores_to_this_machine_alone(tmp_path: Path) -> None:
+    told = config(tmp_path, chosen(), BESIDE)
+    assert 0 == told.returncode, told.stderr
+    services = json.loads(told.stdout)["services"]
+    for name, port in PORTS.items():
+        assert [("127.0.0.1", port)] == [(one["host_ip"], one["target"]) for one in services[name]["ports"]], name
 
 
 def test_a_password_that_was_not_chosen_is_asked_for(tmp_path: Path) -> None:

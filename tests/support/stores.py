@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
+from redis import Redis
 
 from soma_embedded import EmbeddedStores
+from tests.support.elsewhere import Elsewhere, composed_stores, in_containers
 
 _numbers = itertools.count(1)
 
@@ -49,32 +53,58 @@ async def stores() -> AsyncIterator[EmbeddedStores]:
             yield running
 
 
+@pytest.fixture(scope="session")
+def elsewhere() -> Iterator[Elsewhere | None]:
+    """The stores that the environment names or that a container engine runs; None where tests run on embedded ones."""
+    if (named := Elsewhere.named(os.environ)) is not None:
+        yield named
+    elif in_containers(os.environ):
+        with composed_stores() as composed:
+            yield composed
+    else:
+        yield None
+
+
+@pytest.fixture(scope="session")
+def backing(elsewhere: Elsewhere | None, request: pytest.FixtureRequest) -> Elsewhere | EmbeddedStores:
+    """The stores for tests that only use them; the embedded ones start when they are needed."""
+    if elsewhere is not None:
+        return elsewhere
+    embedded: EmbeddedStores = request.getfixturevalue("stores")
+    return embedded
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def fresh_database(stores: EmbeddedStores) -> AsyncIterator[FreshDatabase]:
+async def fresh_database(backing: Elsewhere | EmbeddedStores) -> AsyncIterator[FreshDatabase]:
     """An empty database, dropped after the test."""
-    name = f"test_{next(_numbers)}"
-    url, admin_url = await stores.create_database(name)
+    name = f"test_{uuid.uuid4().hex[:8]}" if isinstance(backing, Elsewhere) else f"test_{next(_numbers)}"
+    url, admin_url = await backing.create_database(name)
     try:
         yield FreshDatabase(name, url, admin_url)
     finally:
-        await stores.ready("postgres")
-        await stores.drop_database(name)
+        if isinstance(backing, EmbeddedStores):
+            await backing.ready("postgres")
+        await backing.drop_database(name)
 
 
 @pytest.fixture
-def redis_url(stores: EmbeddedStores) -> str:
-    """A Redis database that no other test of the last 255 has used."""
-    parts = urlsplit(stores.redis_url)
-    return urlunsplit(parts._replace(path=f"/{next(_numbers) % 255 + 1}"))
+def redis_url(backing: Elsewhere | EmbeddedStores) -> str:
+    """An empty Redis database of its own; stores elsewhere have but 16, so that theirs is emptied first."""
+    parts, many = urlsplit(backing.redis_url), isinstance(backing, EmbeddedStores)
+    url = urlunsplit(parts._replace(path=f"/{next(_numbers) % (255 if many else 15) + 1}"))
+    if not many:
+        with Redis.from_url(url) as redis:
+            redis.flushdb()
+    return url
 
 
 @pytest.fixture
-def milvus_uri(stores: EmbeddedStores) -> str:
+def milvus_uri(backing: Elsewhere | EmbeddedStores) -> str:
     """The address of the session's Milvus; give each test's collections a prefix of `collection_prefix`."""
-    return stores.milvus_uri
+    return backing.milvus_uri
 
 
 @pytest.fixture
 def collection_prefix() -> str:
-    """A prefix of collection names that no other test uses."""
-    return f"test_{next(_numbers)}_"
+    """A prefix of collection names that no other test uses, on stores that other runs may use too."""
+    return f"test_{uuid.uuid4().hex[:8]}_"

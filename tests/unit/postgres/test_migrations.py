@@ -17,15 +17,16 @@ from memory_server.stores.postgres.pools import PoolSizes, open_pools
 from soma_contract.errors import ComponentUnavailableError
 from soma_embedded import EmbeddedStores
 from tests.conformance.truth_stores import Database, made_database
+from tests.support.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.stores
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def database(truth_cluster: EmbeddedStores | str) -> AsyncIterator[Database]:
+async def database(backing: Elsewhere | EmbeddedStores) -> AsyncIterator[Database]:
     """A database of its own, migrated."""
-    fresh = await made_database(truth_cluster)
-    await migrate(fresh.admin_url, password=fresh.password)
+    fresh = await made_database(backing)
+    await migrate(fresh.admin_url)
     yield fresh
     name = fresh.admin_url.rsplit("/", 1)[1]
     admin = await asyncpg.connect(fresh.admin_url.rsplit("/", 1)[0] + "/postgres")
@@ -56,14 +57,14 @@ async def test_a_migrated_database_is_accepted_and_migrated_once(database: Datab
     assert [] == await migrate(database.admin_url)
 
 
-async def test_migrations_at_the_same_moment_happen_once(truth_cluster: EmbeddedStores | str) -> None:
-    fresh = await made_database(truth_cluster)
-    applied = await asyncio.gather(*(migrate(fresh.admin_url, password=fresh.password) for _ in range(4)))
+async def test_migrations_at_the_same_moment_happen_once(backing: Elsewhere | EmbeddedStores) -> None:
+    fresh = await made_database(backing)
+    applied = await asyncio.gather(*(migrate(fresh.admin_url) for _ in range(4)))
     assert [name for name, _ in sql.migrations()] == sorted(name for names in applied for name in names)
 
 
-async def test_a_database_without_schema_is_refused(truth_cluster: EmbeddedStores | str, database: Database) -> None:
-    empty = await made_database(truth_cluster)
+async def test_a_database_without_schema_is_refused(backing: Elsewhere | EmbeddedStores, database: Database) -> None:
+    empty = await made_database(backing)
     assert "no Soma schema" in await refusal(empty.url)
 
 
