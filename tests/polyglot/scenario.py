@@ -18,7 +18,8 @@ from soma.batch.v1 import batch_service_pb2 as batch
 from soma.common.v1 import errors_pb2
 from soma.memory.v1 import memory_pb2
 from soma_client import Kind, Memory, Remember, SomaClient, SomaError
-from soma_client.importing import ImportFeed
+from soma_client.import_run import ImportRun
+from soma_client.record_feed import RecordFeed
 from soma_contract.memory import Provenance, Target, Vector, View
 
 ADA = Memory(
@@ -162,9 +163,9 @@ async def linking(soma: SomaClient) -> None:
 async def importing(soma: SomaClient, through: SomaClient) -> None:
     """Import through a connection that is cut on the way."""
     job = await soma.create_import(on_conflict="fail", label="polyglot")
-    feed = ImportFeed(through._calls, job.import_id, records(), chunk_records=CHUNK)
-    done = await feed.run()
-    say("import.cut_and_resumed", feed.connections > 1)
+    run = ImportRun(through, job.import_id, RecordFeed(records(), CHUNK))
+    done = await run.run()
+    say("import.cut_and_resumed", run.connections > 1)
     say("import.state", batch.ImportState.Name(done.state))
     say("import.total", done.total)
     say("import.stored", done.stored)

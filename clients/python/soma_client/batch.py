@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
 import grpc
 
@@ -13,10 +13,11 @@ from soma.memory.v1 import watch_service_pb2, watch_service_pb2_grpc
 from soma_client.answers import Outcome, read_remembered
 from soma_client.bound import Bound
 from soma_client.calling import Calls
-from soma_client.importing import CHUNK_RECORDS, ImportFeed, OnAck, Records
+from soma_client.import_run import PATIENCE_S, ImportCall, ImportRun
 from soma_client.iterating import each
 from soma_client.naming import filter_in
 from soma_client.reading import asked_for
+from soma_client.record_feed import CHUNK_RECORDS, RecordFeed, Records
 from soma_client.writing import command_of
 from soma_client.writing_many import Writable
 from soma_contract.convert.filters import filter_to_pb
@@ -111,14 +112,25 @@ class BatchCalls(Bound):
         return (await self._calls.unary(self._batch.CreateImport, request, None, request_id)).job
 
     async def import_records(
-        self, import_id: str, records: Records, *, chunk_records: int = CHUNK_RECORDS, on_ack: OnAck | None = None
+        self,
+        import_id: str,
+        records: Records,
+        *,
+        chunk_records: int = CHUNK_RECORDS,
+        on_ack: Callable[[pb.ImportAck], None] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> pb.ImportJob:
         """Send all records of a job from its first one on, and finish it; returns the finished job.
 
-        Survives broken connections and servers that restart. What the job has dealt with already is passed over, so
-        a process that died is followed by one that calls this with the same records.
+        Survives broken connections and servers that restart; without progress for ``patience_s`` it gives up with the
+        error at hand. What the job has dealt with already is passed over, so a process that died is followed by one
+        that calls this with the same records.
         """
-        return await ImportFeed(self._calls, import_id, records, chunk_records=chunk_records, on_ack=on_ack).run()
+        feed = RecordFeed(records, chunk_records)
+        try:
+            return await ImportRun(self, import_id, feed, patience_s=patience_s, on_ack=on_ack).run()
+        finally:
+            await feed.close()
 
     async def get_import(self, import_id: str) -> pb.ImportJob:
         """Read an import job."""
@@ -128,8 +140,8 @@ class BatchCalls(Bound):
         """End an import job; what is stored stays."""
         return (await self._calls.unary(self._batch.CancelImport, pb.CancelImportRequest(import_id=import_id))).job
 
-    def import_call(self) -> grpc.aio.StreamStreamCall[pb.ImportRecordsRequest, pb.ImportRecordsResponse]:
-        """One bare stream of an import; :class:`soma_client.importer.Importer` makes whole imports of them."""
+    def import_call(self) -> ImportCall:
+        """One bare stream of an import; :class:`soma_client.import_run.ImportRun` makes whole imports of them."""
         return self._batch.ImportRecords(metadata=self._calls.metadata())
 
     def failure(self, failed: grpc.aio.AioRpcError) -> SomaError:

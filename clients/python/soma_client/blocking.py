@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from rpckit.channel import ChannelTls
-from soma_client import small_door
+from soma_client import small_door, transferring
 from soma_client.calling import TraceHeaders
 from soma_client.client import DEFAULT_TARGET, SomaClient
 from soma_client.recalling import RecallStream
@@ -211,7 +211,9 @@ class Soma:
     import_records = _waiting(SomaClient.import_records)
     get_import = _waiting(SomaClient.get_import)
     cancel_import = _waiting(SomaClient.cancel_import)
+    import_source = _waiting(transferring.import_source)
     import_errors = _iterating(SomaClient.import_errors)
+    export_file = _waiting(transferring.export_file)
     export_records = _iterating(SomaClient.export_records)
     watch = _iterating(SomaClient.watch)
     save_memory = _waiting(small_door.save_memory)

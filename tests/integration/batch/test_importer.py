@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from soma.batch.v1 import batch_service_pb2 as pb
-from soma_client import SomaClient
+from soma_client import Soma, SomaClient
 from soma_client.exporter import Exporter, ExportSettings
 from soma_client.import_state import read_state
 from soma_client.importer import Importer, ImportProgress, ImportSettings
@@ -194,6 +194,24 @@ async def test_a_server_that_stays_away_is_told_and_leaves_the_state(office: Off
     async with SomaClient.connect(caller.address, key=caller.key) as client:
         job = await Importer(client, source, state=state).run()
         assert (1_000, 0) == (job.stored, job.skipped)
+
+
+async def test_the_client_that_blocks_exports_and_imports_as_well(
+    office: Office, soma: SomaClient, other: SomaClient, tmp_path: Path
+) -> None:
+    await Importer(soma, Listed([Memory(text=f"fact {number}") for number in range(20)])).run()
+    path, told = tmp_path / "all.jsonl", list[int]()
+
+    def moved() -> tuple[int, int]:
+        with Soma.connect(soma.target, key=soma.identity.key) as here:
+            manifest = here.export_file(path)
+        with Soma.connect(other.target, key=other.identity.key) as there:
+            source = Files([path], JsonLines())
+            job = there.import_source(source, on_progress=lambda progress: told.append(progress.committed))
+        return manifest.memories, job.stored
+
+    assert (20, 20) == await asyncio.to_thread(moved)
+    assert told[-1] == 20
 
 
 async def test_what_is_exported_is_imported_elsewhere_and_exported_again_the_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,8 +10,9 @@ import pytest_asyncio
 
 from rpckit.metadata import new_request_id
 from soma.batch.v1 import batch_service_pb2 as pb
-from soma_client import SomaClient, SomaError
-from soma_client.importing import ImportFeed
+from soma_client import SomaClient
+from soma_client.import_run import ImportRun
+from soma_client.record_feed import RecordFeed
 from soma_contract.errors import ImportNotActiveError, OffsetGapError
 from tests.integration.batch.callers import caller_of
 from tests.integration.batch.streams import memories, memory
@@ -91,20 +93,30 @@ async def test_what_the_server_refuses_is_raised_and_not_tried_again(soma: SomaC
     assert 1 == proxy.connections
 
 
-async def test_a_client_that_kept_nothing_would_be_found_out(soma: SomaClient, proxy: CuttingProxy) -> None:
-    class Forgetful(ImportFeed):
-        async def _next_chunk(self) -> pb.ImportChunk | None:
-            chunk = await super()._next_chunk()
-            if chunk is not None and not proxy.cuts:
-                self._unacknowledged.remove(chunk)
-                self._unacknowledged.appendleft(pb.ImportChunk(offset=1 << 40))  # still waits for its ack
-            return chunk
+async def test_records_that_are_slow_to_come_are_not_lost_with_the_connection(
+    soma: SomaClient, proxy: CuttingProxy
+) -> None:
+    records = wide(300)
+    # The chunks before this record's are more than the first connection lets through, so that it breaks meanwhile.
+    awaited = 20 * (CUT_AFTER // records[0].ByteSize() // 20 + 1) + 10
 
-        async def _go_on_from(self, offset: int) -> None:
+    async def slow() -> AsyncIterator[pb.Record]:
+        for number, record in enumerate(records):
+            while number == awaited and proxy.connections < 2:  # noqa: ASYNC110 - the proxy tells nobody
+                await asyncio.sleep(0.01)
+            yield record
+
+    job = await soma.create_import(on_conflict="fail")
+    done = await soma.import_records(job.import_id, slow(), chunk_records=20)
+    assert (1, 300, 300, 0) == (proxy.cuts, done.total, done.stored, done.refused)
+
+
+async def test_a_client_that_kept_nothing_would_be_found_out(soma: SomaClient) -> None:
+    class Forgetful(RecordFeed):
+        async def rewind(self, committed_offset: int) -> None:
             self._unacknowledged.clear()
-            await super()._go_on_from(offset)
+            await super().rewind(committed_offset)
 
     job = await soma.create_import()
-    with pytest.raises(SomaError) as refused:
-        await Forgetful(soma._calls, job.import_id, wide(300), chunk_records=20).run()
-    assert isinstance(refused.value, OffsetGapError)
+    with pytest.raises(OffsetGapError):
+        await ImportRun(soma, job.import_id, Forgetful(wide(300), 20)).run()

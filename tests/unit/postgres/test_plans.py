@@ -48,5 +48,7 @@ async def test_the_actors_of_a_namespace_cost_a_probe_each_however_many_rows_the
     names = sql.query("actor_names")
     assert await rows_read(truth_in_postgres, tenant, names, tenant.name, "default", 256) <= 2 * ACTORS
     # The negative control: asked without what the partial index says of its rows, each probe reads on.
-    blind = names.replace(" AND m.actor > '' AND NOT m.deleted", " AND NOT m.deleted", 2).replace("m.actor > ''", "true")
+    blind = names.replace(" AND m.actor > '' AND NOT m.deleted", " AND NOT m.deleted", 2).replace(
+        "m.actor > ''", "true"
+    )
     assert await rows_read(truth_in_postgres, tenant, blind, tenant.name, "default", 256) > ROWS

@@ -37,7 +37,7 @@ def read_item(source: Source, item: Item, namespace: str = DEFAULT_NAMESPACE) ->
     return record
 
 
-class Feed:
+class SourceFeed:
     """Reads a source ahead of what is committed; at most what the server's credit allows is kept."""
 
     def __init__(self, source: Source, namespace: str, mark: Mark, chunk_records: int = LIMITS.chunk_records) -> None:
@@ -94,12 +94,12 @@ class Feed:
             self._start = self._unacknowledged.popleft().end
             self._sent = max(0, self._sent - 1)
 
-    async def next(self) -> Chunk | None:
+    async def next(self) -> pb.ImportRecordsRequest | None:
         """The next chunk to send, or None when all is sent."""
         if self._sent == len(self._unacknowledged) and not await self._read_on():
             return None
         self._sent += 1
-        return self._unacknowledged[self._sent - 1]
+        return self._unacknowledged[self._sent - 1].frame
 
     async def _read_on(self) -> bool:
         """Read a chunk in a thread.  Whoever waits may be cancelled: the chunk then waits for the next who asks."""
