@@ -40,6 +40,7 @@ class Batching:
 
         Raises what refuses an atomic batch, CircuitBreakerOpenError, ComponentUnavailableError.
         """
+        await self.pending.noted()
         checked = [self._checked(tenant, item, place if atomic else None) for place, item in enumerate(items)]
         commands = [one for one in checked if not isinstance(one, SomaError)]
         answers = iter(await self.long_term.remember_batch(tenant, commands, atomic=atomic) if commands else ())

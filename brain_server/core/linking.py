@@ -9,6 +9,7 @@ from typing import Protocol
 
 from brain_server.domain.entry import Draft
 from brain_server.domain.pending import places
+from brain_server.domain.settled import OWN_PREFIX
 from brain_server.ports import Clock, PendingWrites
 from soma_contract.errors import ComponentUnavailableError, RequestIdReusedError
 from soma_contract.ids import keyed_memory_id, new_memory_id
@@ -68,6 +69,7 @@ class Linking:
         """
         touched = (*places(command.source), *places(command.target))
         if command.if_match is not None:
+            await self.pending.noted()
             if any(self.pending.any_touching(tenant, place) for place in touched):
                 raise ComponentUnavailableError(
                     "an end of this link has a write that is not stored yet, so no condition can be decided; try again",
@@ -80,7 +82,7 @@ class Linking:
         # What the client sent, before an id is assigned: a repetition must be known as one.
         fingerprint = self.encode(command)[1] if command.request_id else b""
         if not command.request_id:
-            command = replace(command, request_id=f"brain-{new_memory_id()}")
+            command = replace(command, request_id=f"{OWN_PREFIX}{new_memory_id()}")
         stored = await self._submitted(tenant, command, command.request_id, touched, fingerprint, deadline_s)
         if isinstance(stored, LinkWritten):
             return LinkAcknowledged(Durability.STORED, stored.link, stored)

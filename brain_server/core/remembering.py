@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from brain_server.domain.entry import Draft
 from brain_server.domain.pending import touched
+from brain_server.domain.settled import OWN_PREFIX
 from brain_server.ports import Accepted, Clock, PendingWrites, Submit
 from brain_server.ports.long_term import LongTerm
 from soma_contract.completing import completed, unit
@@ -69,6 +70,7 @@ class Remembering:
         return Acknowledged(Durability.QUEUED, _memory_of(command, answer))
 
     async def _decided(self, tenant: Tenant, command: Command) -> Acknowledged:
+        await self.pending.noted()
         if any(self.pending.any_touching(tenant, place) for place in touched(command)):
             raise ComponentUnavailableError(
                 "this memory has a write that is not stored yet, so a condition on it cannot be decided; try again",
@@ -108,7 +110,7 @@ def is_conditional(command: Command) -> bool:
 
 def with_request_id(command: Command) -> Command:
     """Give a command a request id unless its writer did."""
-    return command if command.request_id else replace(command, request_id=f"brain-{new_memory_id()}")
+    return command if command.request_id else replace(command, request_id=f"{OWN_PREFIX}{new_memory_id()}")
 
 
 def _memory_of(command: Command, answer: Accepted) -> Memory | None:

@@ -47,7 +47,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The write is on this disk and will be stored exactly once, or end on the dead-letter list."""
+    """The write is on this disk and will be stored exactly once, or end on the dead-letter list; or it is stored."""
 
     entry: Entry
 
@@ -143,6 +143,8 @@ class Delivery:
         Raises what `Outbox.append` raises, and the memory server's refusal of this very write.
         """
         started = self._clock.monotonic()
+        if (before := self.outbox.delivered_before(tenant, draft)) is not None:
+            return await self._answered_again(before, draft.payload, deadline_s)
         appended = self.outbox.append(tenant, draft)
         entry = appended.entry
         caller: asyncio.Future[Stored | Queued] = asyncio.get_running_loop().create_future()
@@ -160,6 +162,18 @@ class Delivery:
             return Queued(entry)
         finally:
             self._stop_waiting(entry, caller)
+
+    async def _answered_again(self, entry: Entry, payload: bytes, deadline_s: float | None) -> Stored | Queued:
+        """Have the memory server repeat its answer; what it has already is not queued again, over later writes."""
+        try:
+            async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - _MARGIN_S)):
+                return Stored(await self._sender.send(entry, payload), entry)
+        except TimeoutError:
+            return Queued(entry)
+        except SomaError as error:
+            if fate_of(error) is Fate.DEAD:
+                raise
+            return Queued(entry)
 
     def wake(self) -> None:
         """Try everything at once: a breaker closed, or a health probe said that the memory server is back."""
@@ -254,7 +268,7 @@ class Delivery:
         self._successes_at_failure.pop(entry.sequence, None)
         self.pace.took(took_s)
         self._schedule.stored(entry)
-        self.outbox.settle(entry)
+        self.outbox.settle(entry, delivered=True)
         failpoint("delivery.settled")
         self.delivered += 1
         self._metrics.outbox_delivered(entry.operation, age_s + took_s)
@@ -291,7 +305,7 @@ class Delivery:
             # Told to the face of the caller, so there is nobody left to whom it would be news.
             self._schedule.landed(entry)
             self._successes_at_failure.pop(entry.sequence, None)
-            self.outbox.settle(entry)
+            self.outbox.settle(entry, delivered=False)
             waiting.fail(error)
         else:
             self._bury(entry, Rejection.of(error))

@@ -13,6 +13,7 @@ from functools import partial
 
 from brain_server.domain.entry import Draft, Entry, EntryState, Rejection
 from brain_server.domain.ordering import Ordering
+from brain_server.domain.settled import OWN_PREFIX, Settled, SettledRequests
 from brain_server.gateway.accounts import Account, Accounts, Depth
 from brain_server.ports import Clock, NoMetrics, OutboxFile, OutboxMetrics, SystemClock
 from rpckit.call import current_call_or_none
@@ -20,6 +21,11 @@ from soma_contract.errors import DeadLetterNotFoundError, OutboxFullError, Reque
 from soma_contract.tenant import Tenant
 
 log = logging.getLogger(__name__)
+
+_PRUNED_EVERY = 1_024
+"""Settled entries, after each of which the file lets go of old requests."""
+_NOTED_WITHIN_S = 1.0
+"""After which the file has surely done what it was to do soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +90,16 @@ class Outbox:
         self._cached = 0
         self._disk_checked_at = float("-inf")
         self._disk_is_low = False
+        self._settled = SettledRequests()
+        self._settles = 0
+        self._settled_at = float("-inf")
 
     async def load(self) -> None:
         """Read what the file holds; call it once, before anything else."""
         contents = await self._file.load()
         self._epochs.update(contents.epochs)
         self._next_sequence = contents.last_sequence + 1
+        self._settled.load(contents.settled)
         for entry in contents.entries:
             self._accounts.put(entry)
             if entry.state is EntryState.PENDING:
@@ -114,8 +124,35 @@ class Outbox:
                 raise found.rejection.error()
             return Appended(found, self._appending.get(found.sequence), is_new=False)
         self._check_bounds(account, len(draft.payload))
-        entry = Entry(
-            sequence=self._next_sequence,
+        entry = self._entry(tenant, draft, digest, self._next_sequence)
+        self._next_sequence += 1
+        self._accounts.put(entry)
+        self.ordering.add(entry)
+        if (waiting := len(self._accounts.of(tenant).pending)) == self.bounds.warn_rows:
+            log.warning("a tenant has %d writes waiting for the memory server", waiting)
+        if self._cached + entry.size <= self.bounds.cached_bytes:
+            self._payloads[entry.sequence] = draft.payload
+            self._cached += entry.size
+        durable = self._appending[entry.sequence] = self._file.append(entry, draft.payload)
+        durable.add_done_callback(partial(self._appended, entry))
+        return Appended(entry, durable, is_new=True)
+
+    def delivered_before(self, tenant: Tenant, draft: Draft) -> Entry | None:
+        """Return a repeated request that was delivered already, as an entry that has no place in the line.
+
+        Raises RequestIdReusedError if the request id was used for another request.
+        """
+        settled = self._settled.find(tenant.name, draft.request_id)
+        if settled is None:
+            return None
+        digest = self._file.digest(draft.fingerprint or _canonical(draft))
+        if settled.digest != digest:
+            raise RequestIdReusedError(request_id=draft.request_id)
+        return self._entry(tenant, draft, digest, 0)
+
+    def _entry(self, tenant: Tenant, draft: Draft, digest: bytes, sequence: int) -> Entry:
+        return Entry(
+            sequence=sequence,
             tenant=tenant,
             entry_id=draft.entry_id,
             request_id=draft.request_id,
@@ -128,17 +165,6 @@ class Outbox:
             digest=digest,
             traceparent=call.trace.traceparent if (call := current_call_or_none()) else "",
         )
-        self._next_sequence += 1
-        self._accounts.put(entry)
-        self.ordering.add(entry)
-        if (waiting := len(self._accounts.of(tenant).pending)) == self.bounds.warn_rows:
-            log.warning("a tenant has %d writes waiting for the memory server", waiting)
-        if self._cached + entry.size <= self.bounds.cached_bytes:
-            self._payloads[entry.sequence] = draft.payload
-            self._cached += entry.size
-        durable = self._appending[entry.sequence] = self._file.append(entry, draft.payload)
-        durable.add_done_callback(partial(self._appended, entry))
-        return Appended(entry, durable, is_new=True)
 
     def _appended(self, entry: Entry, durable: asyncio.Future[None]) -> None:
         self._appending.pop(entry.sequence, None)
@@ -210,12 +236,25 @@ class Outbox:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: Entry, *, delivered: bool) -> None:
         """Drop an entry that was delivered, or refused to the face of its caller."""
         if entry in self.ordering:
-            self._file.settle(entry)
+            settled = None
+            if delivered and not entry.request_id.startswith(OWN_PREFIX):
+                settled = Settled(entry.tenant.name, entry.request_id, entry.digest, self._clock.now())
+                self._settled.add(settled)
+            self._file.settle(entry, settled)
+            self._settled_at = self._clock.monotonic()
+            self._settles += 1
+            if self._settles % _PRUNED_EVERY == 0 and (oldest_at := self._settled.oldest_at) is not None:
+                self._file.forget_settled(oldest_at)
             self._forget(entry)
             self._report()
+
+    async def noted(self) -> None:
+        """Wait until what was delivered is known as such after a crash, too."""
+        if self._clock.monotonic() - self._settled_at < _NOTED_WITHIN_S:
+            await self._file.noted()
 
     def mark(self, entry: Entry) -> Entry:
         """Write down that an entry failed once more for reasons of its own; return it as it is now."""
@@ -292,6 +331,7 @@ class Outbox:
         for entry in erased:
             self._forget(entry)
             self.on_gone(entry)
+        self._settled.forget(tenant.name)
         self._report()
         # Appends that are under way stand before this in the writer's line, so it drops them too.
         await self._file.fence(tenant, epoch)

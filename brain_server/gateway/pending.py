@@ -58,6 +58,10 @@ class OutboxWrites:
         """Return when the oldest was accepted."""
         return self.outbox.depth(tenant).oldest_at
 
+    async def noted(self) -> None:
+        """Wait until what was delivered is known as such after a crash, too."""
+        await self.outbox.noted()
+
     async def _commands(self, entries: Iterable[Entry]) -> list[tuple[Command, datetime]]:
         found: list[tuple[Entry, Command]] = []
         for entry in sorted(entries, key=lambda entry: entry.sequence):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from brain_server.domain.entry import Draft, Entry
 from brain_server.domain.item import SessionState, StoredSalience
 from brain_server.domain.persona import Personas
+from brain_server.domain.settled import Settled
 from soma_contract.memory import Command, Written
 from soma_contract.tenant import Caller, Tenant
 
@@ -55,6 +56,8 @@ class OutboxContents:
     entries: tuple[Entry, ...] = ()
     epochs: dict[str, int] = field(default_factory=dict)
     last_sequence: int = 0
+    settled: tuple[Settled, ...] = ()
+    """Requests that were delivered lately, oldest first."""
 
 
 class OutboxFile(Protocol):
@@ -79,8 +82,17 @@ class OutboxFile(Protocol):
     def digest(self, content: bytes) -> bytes:
         """Return 16 bytes that tell contents apart and reveal nothing."""
 
-    def settle(self, entry: Entry) -> None:
-        """Drop a delivered entry soon; if that is lost it is delivered again, which is harmless."""
+    def settle(self, entry: Entry, settled: Settled | None = None) -> None:
+        """Drop an entry soon, and keep its request if one is given.
+
+        If that is lost the entry is delivered again, which is harmless.
+        """
+
+    def forget_settled(self, before: datetime) -> None:
+        """Let go, soon, of requests that were delivered before."""
+
+    async def noted(self) -> None:
+        """Wait until all that was to be done soon is done."""
 
     def mark(self, entry: Entry) -> None:
         """Write down an entry's state, attempts and rejection soon."""
@@ -299,6 +311,12 @@ class PendingWrites(Protocol):
 
     def oldest_at(self, tenant: Tenant) -> datetime | None:
         """Return when the oldest was accepted."""
+
+    async def noted(self) -> None:
+        """Wait until what was delivered is known as such after a crash, too.
+
+        For writes that go past the outbox: one that was delivered before them must not come back over them.
+        """
 
 
 class PersonasSource(Protocol):

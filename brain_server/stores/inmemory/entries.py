@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
+from datetime import datetime
 
 from brain_server.domain.entry import Entry
+from brain_server.domain.settled import Settled
 from brain_server.ports import OutboxContents
 from soma_contract.tenant import Tenant
 
@@ -20,6 +22,7 @@ class InMemoryOutbox:
         self._entries: dict[int, Entry] = {}
         self._payloads: dict[int, bytes] = {}
         self._epochs: dict[str, int] = {}
+        self._settled: dict[tuple[str, str], Settled] = {}
         self._last_sequence = 0
         self.free = free_bytes
         self.failure: Exception | None = None
@@ -28,7 +31,8 @@ class InMemoryOutbox:
     async def load(self) -> OutboxContents:
         """Return everything that is kept, without payloads."""
         entries = tuple(self._entries[sequence] for sequence in sorted(self._entries))
-        return OutboxContents(entries, dict(self._epochs), self._last_sequence)
+        settled = tuple(sorted(self._settled.values(), key=lambda one: one.at))
+        return OutboxContents(entries, dict(self._epochs), self._last_sequence, settled)
 
     def append(self, entry: Entry, payload: bytes) -> asyncio.Future[None]:
         """Keep a new entry."""
@@ -53,10 +57,20 @@ class InMemoryOutbox:
         """Return 16 bytes that tell contents apart."""
         return hashlib.blake2b(content, digest_size=16).digest()
 
-    def settle(self, entry: Entry) -> None:
-        """Drop a delivered entry."""
+    def settle(self, entry: Entry, settled: Settled | None = None) -> None:
+        """Drop an entry and keep its request."""
         self._entries.pop(entry.sequence, None)
         self._payloads.pop(entry.sequence, None)
+        if settled is not None:
+            self._settled[settled.tenant, settled.request_id] = settled
+
+    def forget_settled(self, before: datetime) -> None:
+        """Let go of requests that were delivered before."""
+        self._settled = {place: settled for place, settled in self._settled.items() if settled.at >= before}
+
+    async def noted(self) -> None:
+        """All is done already."""
+        self._check()
 
     def mark(self, entry: Entry) -> None:
         """Write down an entry's state, attempts and rejection."""
@@ -83,6 +97,7 @@ class InMemoryOutbox:
         for entry in [*self._entries.values()]:
             if entry.tenant == tenant and entry.epoch < epoch:
                 self.settle(entry)
+        self._settled = {place: settled for place, settled in self._settled.items() if place[0] != tenant.name}
 
     def free_bytes(self) -> int:
         """Return what the test said is left."""

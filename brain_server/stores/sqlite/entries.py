@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from brain_server.domain.entry import Entry, EntryState, Rejection
+from brain_server.domain.settled import Settled
 from brain_server.ports import OutboxContents
 from brain_server.stores.sqlite.file import BrainFile, entry_place
 from brain_server.stores.sqlite.statements import sql
@@ -43,6 +44,10 @@ class SqliteOutbox:
                 entries=tuple(_entry(row) for row in connection.execute(sql("entries"))),
                 epochs=dict(connection.execute(sql("epochs")).fetchall()),
                 last_sequence=last[0] if last else 0,
+                settled=tuple(
+                    Settled(tenant, request_id, digest, _EPOCH + us * _MICROSECOND)
+                    for tenant, request_id, digest, us in connection.execute(sql("settled"))
+                ),
             )
 
         return await self._writer.run(step)
@@ -92,9 +97,24 @@ class SqliteOutbox:
         """Return 16 bytes that tell contents apart and reveal nothing."""
         return self._file.keyring.digest(content)
 
-    def settle(self, entry: Entry) -> None:
-        """Drop a delivered entry within 100 ms; if that is lost it is delivered again, which is harmless."""
-        self._writer.later(_doing("settle", (entry.sequence,)))
+    def settle(self, entry: Entry, settled: Settled | None = None) -> None:
+        """Drop an entry and keep its request within 100 ms; lost, it is delivered again, which is harmless."""
+
+        def step(connection: sqlite3.Connection) -> None:
+            connection.execute(sql("settle"), (entry.sequence,))
+            if settled is not None:
+                kept = (settled.tenant, settled.request_id, settled.digest, _us(settled.at))
+                connection.execute(sql("keep_settled"), kept)
+
+        self._writer.later(step)
+
+    def forget_settled(self, before: datetime) -> None:
+        """Let go of requests that were delivered before, within 100 ms."""
+        self._writer.later(_doing("forget_settled", (_us(before),)))
+
+    async def noted(self) -> None:
+        """Wait until all that was to be done within 100 ms is done."""
+        await self._writer.run(lambda _: None)
 
     def mark(self, entry: Entry) -> None:
         """Write down an entry's state, attempts and rejection within 100 ms."""
@@ -114,6 +134,7 @@ class SqliteOutbox:
         def step(connection: sqlite3.Connection) -> None:
             connection.execute(sql("write_epoch"), (tenant.name, epoch))
             connection.execute(sql("fence"), (tenant.name, epoch))
+            connection.execute(sql("erase_settled"), (tenant.name,))
 
         await self._writer.run(step)
 

@@ -36,6 +36,17 @@ CREATE TABLE IF NOT EXISTS outbox_entries (
     UNIQUE (tenant, request_id)
 );
 
+-- Requests that were delivered lately.
+CREATE TABLE IF NOT EXISTS settled_requests (
+    tenant     TEXT    NOT NULL CHECK (tenant <> ''),
+    request_id TEXT    NOT NULL,
+    digest     BLOB    NOT NULL,
+    settled_us INTEGER NOT NULL,
+    PRIMARY KEY (tenant, request_id)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS settled_requests_age ON settled_requests (settled_us);
+
 CREATE TABLE IF NOT EXISTS wm_sessions (
     tenant        TEXT    NOT NULL CHECK (tenant <> ''),
     session       TEXT    NOT NULL,
@@ -111,6 +122,18 @@ SELECT key_id, body FROM outbox_entries WHERE sequence = ?;
 
 -- name: settle
 DELETE FROM outbox_entries WHERE sequence = ?;
+
+-- name: keep_settled
+INSERT OR REPLACE INTO settled_requests (tenant, request_id, digest, settled_us) VALUES (?, ?, ?, ?);
+
+-- name: settled
+SELECT tenant, request_id, digest, settled_us FROM settled_requests ORDER BY settled_us;
+
+-- name: forget_settled
+DELETE FROM settled_requests WHERE settled_us < ?;
+
+-- name: erase_settled
+DELETE FROM settled_requests WHERE tenant = ?;
 
 -- name: mark
 UPDATE outbox_entries SET state = ?, attempts = ?, rejection = ? WHERE sequence = ?;

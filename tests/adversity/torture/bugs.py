@@ -49,6 +49,18 @@ BUGS = (
         "tests/unit/brain/test_brain_file.py::test_the_pragmas_are_read_back",
     ),
     Bug(
+        "a brain forgets what it has delivered",
+        (
+            Edit(
+                "brain_server/domain/settled.py",
+                "return self._kept.get((tenant, request_id))",
+                "return None",
+            ),
+        ),
+        "tests/unit/brain/test_repeated_requests.py"
+        "::test_a_repeated_request_does_not_stand_over_what_was_written_since",
+    ),
+    Bug(
         "repeated requests are not looked up",
         (
             Edit(
@@ -216,9 +228,9 @@ BUGS = (
 NO_CHECK_OF_HITS = (
     Edit(
         f"{_QUERIES}/pool.sql",
-        "SELECT * FROM memory_items i WHERE i.tenant = $1 AND i.memory_id = named.memory_id OFFSET 0",
-        "SELECT * FROM memory_items i WHERE i.memory_id = named.memory_id OFFSET 0",
+        "WHERE i.tenant = gate.tenant AND i.memory_id = named.memory_id OFFSET 0",
+        "WHERE i.memory_id = named.memory_id AND gate.tenant IS NOT NULL OFFSET 0",
     ),
-    Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n)", "WHERE true OR ({live} AND {filter})\n)"),
+    Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n    ){near}", "WHERE true OR ({live} AND {filter})\n    ){near}"),
 )
 """Recall without the re-reading of hits: whatever the index proposes is answered."""

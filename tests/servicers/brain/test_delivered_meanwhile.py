@@ -106,6 +106,6 @@ async def test_the_write_before_the_last_is_not_taken_for_the_last(
     looking = asyncio.create_task(brain.writes.touching(TENANT, memory_id))
     await reading.wait()
     for entry in [*brain.outbox.pending(TENANT)]:
-        brain.outbox.settle(entry)
+        brain.outbox.settle(entry, delivered=True)
     settled.set()
     assert [] == await looking

@@ -41,6 +41,9 @@ class Pending:
     def oldest_at(self, tenant: Tenant) -> datetime | None:
         return None
 
+    async def noted(self) -> None:
+        pass
+
 
 @dataclass
 class LongTerm:

@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from brain_server.domain.entry import Entry, EntryState, Rejection
+from brain_server.domain.settled import Settled
 from brain_server.ports import OutboxFile
 from brain_server.stores.inmemory.entries import InMemoryOutbox
 from brain_server.stores.sqlite.entries import SqliteOutbox
@@ -94,6 +96,26 @@ async def test_settled_and_discarded_entries_are_gone_and_their_numbers_are_not_
         assert (contents.entries, contents.last_sequence) == ((), 2)
         with pytest.raises(KeyError):
             await file.payload(entry(2))
+
+
+async def test_requests_of_settled_entries_are_kept_until_they_are_old_or_erased(twins: Twins) -> None:
+    def settled(number: int, who: str = "alice") -> Settled:
+        return Settled(who, f"r{number}", b"0123456789abcdef", START + timedelta(seconds=number))
+
+    async with twins.open() as file:
+        for number in (2, 1, 3):
+            await file.append(entry(number), CANARY)
+            file.settle(entry(number), settled(number))
+        await file.append(entry(4, "bob"), CANARY)
+        file.settle(entry(4, "bob"), settled(4, "bob"))
+        await file.noted()
+    async with twins.open() as file:
+        assert (await file.load()).settled == (settled(1), settled(2), settled(3), settled(4, "bob"))
+        file.forget_settled(START + timedelta(seconds=2))
+        await file.noted()
+        assert (await file.load()).settled == (settled(2), settled(3), settled(4, "bob"))
+        await file.fence(ALICE, 1)
+        assert (await file.load()).settled == (settled(4, "bob"),)
 
 
 async def test_marks_are_kept(twins: Twins) -> None:
