@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from soma_client import importer
-from soma_client.import_feed import Feed
+from soma_client.source_feed import SourceFeed
 from tests.adversity.stack.broken_imports import broken_import
 from tests.adversity.stack.test_killed_while_writing import own_office
 from tests.support.stack import Office
@@ -22,7 +22,7 @@ async def test_an_import_cut_and_killed_again_and_again_is_stored_exactly_once(o
     assert happened.reconnects >= 4
 
 
-class Forgetful(Feed):
+class Forgetful(SourceFeed):
     """A feed with the mistake of taking what was sent for stored: after a break it goes on behind it."""
 
     async def rewind(self, committed_offset: int) -> None:
@@ -39,7 +39,7 @@ class Forgetful(Feed):
 async def test_a_feed_that_forgets_what_was_not_stored_is_found_out(
     own_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importer, "Feed", Forgetful)
+    monkeypatch.setattr(importer, "SourceFeed", Forgetful)
     _, verdict = await broken_import(own_office, 300, cuts=2, kills=0, chunk_records=10)
     assert verdict.missing
     assert not verdict.holds

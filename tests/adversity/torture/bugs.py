@@ -231,6 +231,10 @@ NO_CHECK_OF_HITS = (
         "WHERE i.tenant = gate.tenant AND i.memory_id = named.memory_id OFFSET 0",
         "WHERE i.memory_id = named.memory_id AND gate.tenant IS NOT NULL OFFSET 0",
     ),
-    Edit(f"{_QUERIES}/pool.sql", "WHERE {live} AND {filter}\n    ){near}", "WHERE true OR ({live} AND {filter})\n    ){near}"),
+    Edit(
+        f"{_QUERIES}/pool.sql",
+        "WHERE {live} AND {filter}\n    ){near}",
+        "WHERE true OR ({live} AND {filter})\n    ){near}",
+    ),
 )
 """Recall without the re-reading of hits: whatever the index proposes is answered."""
