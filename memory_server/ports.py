@@ -63,6 +63,15 @@ class Listing:
     after: tuple[str, ...] = ()
     view: View = View.BASIC
 
+    def end(self, last: Memory) -> tuple[str, ...]:
+        """What the page after one that ended with this memory comes after."""
+        if self.order == "memory_id":
+            return (last.memory_id,)
+        value = getattr(last, self.order)
+        if value is None:
+            return "", last.memory_id
+        return value.isoformat() if isinstance(value, datetime) else str(value), last.memory_id
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPage:

@@ -54,7 +54,7 @@ class Reading:
         return await self.journal.get(tenant, targets, view=view)
 
     async def list_memories(self, tenant: Tenant, listing: Listing, page_token: str) -> tuple[MemoryPage, str]:
-        """Return a page and the token of the next one; a page that outgrows an answer is cut short.
+        """Return a page and the token of the next one; for a page that is cut short, `token_after` is its token.
 
         Raises PageTokenInvalidError for a token that was not made for the same tenant and listing.
         """
@@ -64,6 +64,11 @@ class Reading:
         page = await self.journal.list_memories(tenant, listing)
         token = _token(page.next_after, fingerprint) if page.next_after else ""
         return page, token
+
+    @staticmethod
+    def token_after(tenant: Tenant, listing: Listing, last: Memory) -> str:
+        """The token of the page after one that was cut short behind this memory."""
+        return _token(listing.end(last), _fingerprint(tenant, listing))
 
     async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
         """Return the kept versions, newest first.  Raises MemoryNotFoundError when there are none."""

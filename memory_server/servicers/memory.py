@@ -167,9 +167,11 @@ class MemoryServicer(rpc.MemoryServiceServicer):
         listing = listing_from_pb(request, checks)
         checks.done()
         page, token = await self._reading.list_memories(current_tenant(), listing, request.page_token)
-        return pb.ListResponse(
-            memories=[memory_to_pb(memory, listing.view) for memory in page.memories], next_page_token=token
-        )
+        wires = [memory_to_pb(memory, listing.view) for memory in page.memories]
+        fits = fitting([wire.ByteSize() for wire in wires])
+        if fits < len(wires):
+            token = self._reading.token_after(current_tenant(), listing, page.memories[fits - 1])
+        return pb.ListResponse(memories=wires[:fits], next_page_token=token)
 
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
         _, checks = begin()

@@ -144,7 +144,7 @@ class InMemoryJournal:
         page = tuple(_viewed(rows, memory, listing.view) for memory in ordered[: listing.limit])
         if len(ordered) <= listing.limit:
             return MemoryPage(page)
-        return MemoryPage(page, _end(listing.order, page[-1]))
+        return MemoryPage(page, listing.end(page[-1]))
 
     async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
         """Read the kept versions of a memory, newest first."""
@@ -214,12 +214,3 @@ def _last_place(listing: Listing) -> tuple[bool, object, str]:
         return True, datetime.fromisoformat(value) if listing.order in _TIMES else float(value), memory_id
     except ValueError:
         raise PageTokenInvalidError from None
-
-
-def _end(order: str, memory: Memory) -> tuple[str, ...]:
-    if order == "memory_id":
-        return (memory.memory_id,)
-    value = getattr(memory, order)
-    if value is None:
-        return "", memory.memory_id
-    return value.isoformat() if isinstance(value, datetime) else str(value), memory.memory_id

@@ -98,7 +98,7 @@ class Reads:
         memories = tuple(memory_of(row) for row in rows[: listing.limit])
         if len(rows) <= listing.limit:
             return MemoryPage(memories)
-        return MemoryPage(memories, _end(listing, memories[-1]))
+        return MemoryPage(memories, listing.end(memories[-1]))
 
     async def history(self, tenant: Tenant, memory_id: str, *, before_version: int | None, limit: int) -> list[Memory]:
         """Read the kept versions of a living memory, newest first."""
@@ -197,13 +197,3 @@ def _last_value(order: str, value: str, parameters: Parameters) -> str:
     if order in _TIMES:
         return parameters.add(datetime.fromisoformat(value), "timestamptz") if value else "'-infinity'::timestamptz"
     return parameters.add(value, "text")
-
-
-def _end(listing: Listing, memory: Memory) -> tuple[str, ...]:
-    """What the next page comes after."""
-    if listing.order == "memory_id":
-        return (memory.memory_id,)
-    value = getattr(memory, listing.order)
-    if value is None:
-        return "", memory.memory_id
-    return (value.isoformat() if isinstance(value, datetime) else str(value)), memory.memory_id

@@ -149,3 +149,20 @@ async def test_a_repeated_request_gets_the_first_answer_and_another_one_is_refus
     request.memory.text = "twice"
     with pytest.raises(grpc.aio.AioRpcError, match="request_id"):
         await agent.memory.Remember(request, metadata=agent.metadata)
+
+
+@pytest.mark.parametrize("order", [pb.LIST_ORDER_CREATED, pb.LIST_ORDER_UPDATED, pb.LIST_ORDER_KEY])
+async def test_a_list_of_big_memories_comes_in_answers_of_3_mib_at_most(office: Office, order: pb.ListOrder.ValueType) -> None:
+    agent = await office.agent(through="memory")
+    payload = json.dumps({"log": "x" * 120_000})
+    made = {
+        (await agent.remember(f"log {n}", key=f"log.{n}", payload_json=payload)).memory.memory_id for n in range(60)
+    }
+    request, listed, pages = pb.ListRequest(page_size=1_000, order=order), list[str](), 0
+    while pages == 0 or request.page_token:
+        page = await agent.memory.List(request, metadata=agent.metadata, timeout=20)
+        assert page.ByteSize() <= 3 * 1024 * 1024 + 1_000
+        listed += [memory.memory_id for memory in page.memories]
+        pages += 1
+        request.page_token = page.next_page_token
+    assert (3, 60, made) == (pages, len(listed), set(listed))
