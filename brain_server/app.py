@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -35,7 +35,6 @@ from brain_server.gateway.endings import WatchedEndings
 from brain_server.gateway.graph import GraphGateway, GraphSender, OutboxChanges, encoded_change
 from brain_server.gateway.health import MemoryProbe, memory_awaited
 from brain_server.gateway.identity import BrainIdentity
-from brain_server.gateway.language_model import ChatModel
 from brain_server.gateway.memory import MemoryGateway
 from brain_server.gateway.metrics import BrainMetrics
 from brain_server.gateway.operations import BreakerOperations, DeliveryOperations, MemoryServerOperations
@@ -93,6 +92,10 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "soma.admin.v1.OperatorService": (),
 }
 """What each service cannot do without: an outage of the memory server leaves the brain serving, degraded."""
+
+if TYPE_CHECKING:
+    from brain_server.gateway.language_model import ChatModel
+
 _DRAIN_OUTBOX_S = 5.0
 
 
@@ -229,6 +232,9 @@ async def _open(settings: BrainSettings, stack: AsyncExitStack, spans: Spans | N
     reports.on_breaker_closed = delivery.wake
     model = None
     if settings.summariser_base_url:
+        # Here, for the few brains that have one: its HTTP client takes a tenth of a brain's start.
+        from brain_server.gateway.language_model import ChatModel
+
         key = settings.summariser_api_key.get_secret_value()
         model = ChatModel(settings.summariser_base_url, settings.summariser_model, api_key=key)
         await stack.enter_async_context(model)

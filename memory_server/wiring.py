@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memory_server.core.candidates import CandidateSearch
 from memory_server.core.deleting import Deleting
@@ -36,7 +36,6 @@ from memory_server.ports import Collection
 from memory_server.settings import MemorySettings
 from memory_server.stores.analysing import analysis
 from memory_server.stores.clock import SystemClock
-from memory_server.stores.jwt_tokens import JwtTokens
 from memory_server.stores.postgres.actor_names import PostgresActorNames
 from memory_server.stores.postgres.changes import PostgresChanges
 from memory_server.stores.postgres.exports import PostgresExports
@@ -50,8 +49,9 @@ from memory_server.stores.postgres.journal import open_journal
 from memory_server.stores.postgres.recall_source import PostgresRecallSource
 from memory_server.stores.postgres.reconcile import PostgresIndexTruth
 from memory_server.stores.postgres.registry import PostgresRegistry
-from memory_server.stores.rerank.http import HttpReranker
-from memory_server.stores.rerank.onnx import OnnxReranker
+
+if TYPE_CHECKING:
+    from memory_server.stores.jwt_tokens import JwtTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,9 @@ async def _tokens(settings: MemorySettings) -> JwtTokens | None:
     """The identity provider that the settings name, if any."""
     if settings.jwt_keys is None:
         return None
+    # What few servers need is imported where it is: a start takes two seconds, most of them for imports.
+    from memory_server.stores.jwt_tokens import JwtTokens
+
     return await asyncio.to_thread(
         JwtTokens.load, settings.jwt_keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer
     )
@@ -204,8 +207,12 @@ async def _tokens(settings: MemorySettings) -> JwtTokens | None:
 async def _reranker(settings: MemorySettings, stack: AsyncExitStack) -> Reranker | None:
     """The re-ranking model that the settings name, if any."""
     if settings.rerank_onnx is not None:
+        from memory_server.stores.rerank.onnx import OnnxReranker
+
         return await stack.enter_async_context(OnnxReranker(settings.rerank_onnx))
     if settings.rerank_url:
+        from memory_server.stores.rerank.http import HttpReranker
+
         endpoint = HttpReranker(
             settings.rerank_url, model=settings.rerank_model, api_key=settings.rerank_api_key.get_secret_value()
         )

@@ -22,10 +22,9 @@ from random import Random
 from types import TracebackType
 from typing import Any
 
-import pybreaker
-
 from brain_server.domain.breaker import Breaker, BreakerRules, BreakerState, Outcome, classify
 from brain_server.domain.breaker_board import BreakerBoard, Pass, Refusal
+from brain_server.gateway.breaker_object import pybreaker
 from brain_server.ports import BreakerMetrics, Clock, NoMetrics, SystemClock
 from soma_contract.errors import CircuitBreakerOpenError, Code, SomaError
 from soma_contract.tenant import Tenant

@@ -152,7 +152,9 @@ async def test_a_repeated_request_gets_the_first_answer_and_another_one_is_refus
 
 
 @pytest.mark.parametrize("order", [pb.LIST_ORDER_CREATED, pb.LIST_ORDER_UPDATED, pb.LIST_ORDER_KEY])
-async def test_a_list_of_big_memories_comes_in_answers_of_3_mib_at_most(office: Office, order: pb.ListOrder.ValueType) -> None:
+async def test_a_list_of_big_memories_comes_in_answers_of_3_mib_at_most(
+    office: Office, order: pb.ListOrder.ValueType
+) -> None:
     agent = await office.agent(through="memory")
     payload = json.dumps({"log": "x" * 120_000})
     made = {
