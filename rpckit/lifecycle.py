@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import grpc
 
 from rpckit.health import Health
+from rpckit.heap import settle_heap
 from rpckit.interceptors.admission import Drain
 
 _log = logging.getLogger("soma.lifecycle")
@@ -107,6 +108,9 @@ async def serve(
         try:
             async with AsyncExitStack() as stack:
                 served = await build(stack)
+                if heard:
+                    # A process of its own, and not a server among other things of a program.
+                    settle_heap()
                 await served.server.start()
                 request.serving()
                 if served.on_started is not None:

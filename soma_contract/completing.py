@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from soma_contract.amending import amended
 from soma_contract.coordinate import coordinate_of
 from soma_contract.errors import FieldViolationError
 from soma_contract.ids import keyed_memory_id, new_memory_id
@@ -48,7 +49,7 @@ def completed_memory(
     if not text:
         raise FieldViolationError.at("memory.text", "give a text, a payload with a text field, or a key")
     # One copy for all of it: a copy of a memory costs as much as half of its checks.
-    return replace(
+    return amended(
         memory,
         namespace=namespace,
         memory_id=memory_id,

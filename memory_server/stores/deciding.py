@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from memory_server.stores.fingerprints import content_hash
 from memory_server.stores.requests import Request
 from memory_server.stores.standings import Entry, Standing, Verdict
+from soma_contract.amending import amended
 from soma_contract.completing import text_of_payload
 from soma_contract.coordinate import coordinate_of
 from soma_contract.errors import (
@@ -140,7 +141,7 @@ class Scene:
         if command.if_absent and alive is not None:
             return MemoryExistsError(memory_id=memory_id, version=str(alive.memory.version))
         given = command.memory
-        memory = replace(
+        memory = amended(
             given,
             memory_id=memory_id,
             coordinate=coordinate_of(given.key or memory_id),
@@ -205,7 +206,7 @@ class Scene:
     ) -> Verdict:
         if alive is not None and alive.content == content:
             same = alive.memory
-            memory = replace(
+            memory = amended(
                 memory,
                 version=same.version,
                 created_at=same.created_at,
@@ -219,7 +220,7 @@ class Scene:
         if existing is not None and existing.memory.updated_at is not None:
             # The clock may step back, a memory's versions never do.
             updated_at = max(updated_at, existing.memory.updated_at)
-        memory = replace(
+        memory = amended(
             memory,
             version=(existing.memory.version if existing is not None else 0) + 1,
             created_at=alive.memory.created_at if alive is not None else updated_at,
@@ -237,7 +238,7 @@ class Scene:
         kept = existing.origin if existing is not None else None
         self._set(Standing(memory, False, content, origin or kept))
         self.entries.append(Entry(self.step, "put", memory_id, memory.namespace, memory.version))
-        return Verdict(replace(memory, embedding=None), self.step, created=alive is None)
+        return Verdict(amended(memory, embedding=None), self.step, created=alive is None)
 
     def _bury(self, row: Standing, origin: Origin | None) -> None:
         """Turn a row into a tombstone: identity, version and times, no content."""

@@ -19,6 +19,7 @@ from memory_server.stores.deciding import Scene
 from memory_server.stores.fingerprints import content_hash
 from memory_server.stores.requests import Request
 from memory_server.stores.standings import Entry, Standing
+from soma_contract.amending import amended
 from soma_contract.errors import MemoryExistsError, MemoryNotFoundError, SomaError, VersionMismatchError
 from soma_contract.links import Link, LinkKey
 from soma_contract.memory import Remember
@@ -103,7 +104,7 @@ class ImportScene(Scene):
             if self.conflict is Conflict.SKIP or alive.content == record.content:
                 return Taken.SKIPPED
         self._evict_expired_holder(given)
-        memory = replace(given, memory_id=memory_id, **self._past(record, existing, alive))
+        memory = amended(given, memory_id=memory_id, **self._past(record, existing, alive))
         if existing is not None and alive is None:
             self.ended.add(memory_id)
             for key in [key for key in self.links if memory_id in (key.source_id, key.target_id)]:
