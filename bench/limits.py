@@ -4,8 +4,8 @@
 
 Starts the real stores, a memory server and a brain, stores memories of 400 characters of text without repetition,
 waits until they are indexed, and prints: calls a second of each kind with so many callers and the processor time that
-the server spends on one; rows indexed a second, embedding included; and bytes a memory in each table of Postgres,
-its indexes included.
+the server spends on one; rows indexed a second, embedding included, and what embedding a text takes by itself; and
+bytes a memory in each table of Postgres, its indexes included.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from soma.common.v1 import types_pb2 as common
 from soma.memory.v1 import memory_pb2
 from soma.memory.v1 import memory_service_pb2 as pb
 from soma.memory.v1 import memory_service_pb2_grpc as rpc
+from soma_contract.embedders import Priority
+from soma_contract.embedders.local import LocalEmbedder
 from soma_embedded.stack import EmbeddedStack, StackSettings
 
 BATCH = 200
@@ -84,6 +86,16 @@ async def fill(
     return memory_id, memories / (time.perf_counter() - start)
 
 
+async def embedding_s(chosen: random.Random, count: int) -> float:
+    """Processor seconds of this process for the embedding of one text by the local model, in batches."""
+    texts = [text(chosen) for _ in range(count)]
+    async with LocalEmbedder() as embedder:
+        await embedder.embed(texts[:8], priority=Priority.BULK)
+        before = time.process_time()
+        await embedder.embed(texts, priority=Priority.BULK)
+        return (time.process_time() - before) / count
+
+
 async def sizes(url: str, memories: int) -> dict[str, float]:
     """Bytes a memory in each table with its indexes; partitions count for their table."""
     connection = await asyncpg.connect(url)
@@ -112,6 +124,7 @@ async def measure(memories: int, seconds: float, callers: int) -> None:
         brain = await stack.enter_async_context(grpc.aio.insecure_channel(running.brain_address))
         memory_id, indexed = await fill(server, metadata, memories, chosen)
         print(f"indexed, embedding included: {indexed:.0f} memories/s")
+        print(f"embedding of one text by itself: {await embedding_s(chosen, 128) * 1e3:.1f} ms of a processor")
         queries = [text(chosen, 60) for _ in range(64)]
 
         async def get(stub: Any) -> None:

@@ -29,7 +29,7 @@ MEASURED = {
     "graph": ("one hop", "three hops", "path", "ingest"),
     "import": ("searchable/s", "durable to staged insert", "searchable texts to embedder", "recall p95 to quiet"),
     "telemetry": ("shipped", "by itself"),
-    "limits": ("indexed, embedding included", "bytes a memory"),
+    "limits": ("indexed, embedding included", "embedding of one text", "bytes a memory"),
 }
 """What each must tell of."""
 LONGEST_S = 300.0
