@@ -185,7 +185,7 @@ async def _build(
     await stack.enter_async_context(channelz_port(settings.brain_channelz_address))
     port = bind(server, settings.brain_address, _tls(settings))
     await health.wait_ready()
-    await memory_awaited(health)
+    await memory_awaited(health, parts.breakers)
     await stack.enter_async_context(_running(parts, cases))
 
     def started() -> None:

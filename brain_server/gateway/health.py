@@ -60,7 +60,7 @@ class MemoryProbe:
         self._was_healthy = healthy
 
 
-async def memory_awaited(health: Health) -> None:
+async def memory_awaited(health: Health, breakers: Breakers) -> None:
     """Give a memory server that starts at the same time a moment; a brain serves without one as well."""
     with suppress(TimeoutError):
         async with asyncio.timeout(AWAITED_S):
@@ -69,3 +69,5 @@ async def memory_awaited(health: Health) -> None:
                 for report in await health.refresh()
             ):
                 await asyncio.sleep(0.05)
+        # The probes that found nobody yet failed no caller: the first of them must not be let in five at a time.
+        breakers.reset()

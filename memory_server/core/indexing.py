@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from memory_server.core.embedding import Embedding
@@ -28,6 +29,14 @@ _log = logging.getLogger("soma.indexing")
 RATE_OVER_S = 60.0
 MAX_PAUSE_S = 3_600.0
 """An indexer paused and forgotten resumes after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Claimed jobs, and those of them that are ready to be written, by collection."""
+
+    jobs: Sequence[IndexJob]
+    ready: Sequence[tuple[Collection, Sequence[IndexJob]]]
 
 
 @dataclass(slots=True)
@@ -74,46 +83,85 @@ class Indexing:
         return seconds
 
     async def run(self) -> None:
-        """Index for ever; ends only by cancellation.  A failing store is retried with backoff."""
+        """Index for ever; ends only by cancellation.  A failing store is retried with backoff.
+
+        While one batch is written the next is claimed and embedded; written are they one after the other.
+        """
         backoff_s = self.poll_s
-        while True:
-            try:
-                done = 0 if self.paused else await self.step()
-            except SomaError as error:
-                _log.warning("indexing waits: %s", error, extra={"fields": {"reason": error.reason}})
-                backoff_s = min(backoff_s * 2, 5.0)
-                done = 0
-            except Exception:  # noqa: BLE001 - a defect met by one batch must not end the indexing of all others
-                _log.exception("indexing a batch failed")
-                backoff_s = min(backoff_s * 2, 5.0)
-                done = 0
-            else:
-                backoff_s = self.poll_s
-            if done < self.batch:
-                await self._wait(backoff_s)
+        writing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                batch = None
+                try:
+                    batch = None if self.paused else await self._begun()
+                    if writing is not None:
+                        await writing
+                except SomaError as error:
+                    _log.warning("indexing waits: %s", error, extra={"fields": {"reason": error.reason}})
+                    backoff_s = min(backoff_s * 2, 5.0)
+                except Exception:  # noqa: BLE001 - a defect met by one batch must not end the indexing of all others
+                    _log.exception("indexing a batch failed")
+                    backoff_s = min(backoff_s * 2, 5.0)
+                else:
+                    backoff_s = self.poll_s
+                if writing is not None and not writing.done():
+                    # The next batch could not be begun; what is being written must not be overtaken all the same.
+                    await asyncio.wait({writing})
+                if writing is not None and writing.exception() is not None and batch is None:
+                    _log.warning("a batch was given back: %s", writing.exception())
+                writing = None if batch is None else asyncio.create_task(self._finished(batch))
+                if batch is None or len(batch.jobs) < self.batch:
+                    await self._wait(backoff_s)
+        finally:
+            if writing is not None:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
 
     async def step(self) -> int:
         """Work off one batch and return how many jobs it held."""
+        batch = await self._begun()
+        if batch is None:
+            return 0
+        await self._finished(batch)
+        return len(batch.jobs)
+
+    async def _begun(self) -> _Batch | None:
+        """Claim a batch and give its memories vectors; None when there is nothing to do."""
         # With several profiles each tenant's own counts, which is what no name stands for.
         profile = "" if self.others else self.embedding.profile.key
         jobs = await self.queue.claim(limit=self.batch, lease_s=self.lease_s, profile=profile)
         if not jobs:
-            return 0
+            return None
         failpoint("index.claimed")
-        try:
+        async with self._answering_for(jobs):
             embeddings = {embedding.profile.key: embedding for embedding in (self.embedding, *self.others)}
-            for collection, members in (await self._by_collection(jobs)).items():
-                ready = await self._embedded(embeddings[collection.profile], members)
-                await self._index(collection, ready)
+            ready = [
+                (collection, await self._embedded(embeddings[collection.profile], members))
+                for collection, members in (await self._by_collection(jobs)).items()
+            ]
+            return _Batch(jobs, ready)
+
+    async def _finished(self, batch: _Batch) -> None:
+        """Write a batch to the index and settle its jobs; those of a lost collection wait until it is there again."""
+        with suppress(CollectionLostError):
+            async with self._answering_for(batch.jobs):
+                for collection, jobs in batch.ready:
+                    await self._index(collection, jobs)
+
+    @asynccontextmanager
+    async def _answering_for(self, jobs: Sequence[IndexJob]) -> AsyncIterator[None]:
+        """Give jobs back when what is done for them fails."""
+        try:
+            yield
         except CollectionLostError:
             await self.queue.postpone(jobs, "COLLECTION_LOST", counts=False)
+            raise
         except SomaError as error:
             await self.queue.postpone(jobs, error.reason, counts=error.code is not Code.UNAVAILABLE)
             raise
         except Exception:
             await self.queue.postpone(jobs, "INTERNAL", counts=True)
             raise
-        return len(jobs)
 
     async def _by_collection(self, jobs: Sequence[IndexJob]) -> dict[Collection, list[IndexJob]]:
         """Sort jobs by the collection of their tenant; those that no embedder here is for are given back."""

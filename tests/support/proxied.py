@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,9 +35,16 @@ class Proxied:
 
 @asynccontextmanager
 async def proxied_servers(
-    stores: EmbeddedStores, database: FreshDatabase, *, settings: Mapping[str, str] | None = None
+    stores: EmbeddedStores,
+    database: FreshDatabase,
+    *,
+    settings: Mapping[str, str] | None = None,
+    together: bool = False,
 ) -> AsyncIterator[Proxied]:
-    """A memory server and a brain on an empty database; what they share with others is Milvus and Redis."""
+    """A memory server and a brain on an empty database; what they share with others is Milvus and Redis.
+
+    The brain is started when the memory server serves, or ``together`` with it.
+    """
     async with AsyncExitStack() as stack:
         directory = DataDirectory(stack.enter_context(data_directory()) / "data")
         stack.enter_context(directory.hold())
@@ -64,8 +72,11 @@ async def proxied_servers(
         for name in ("memory", "brain"):
             server = SomaServer(name, f"{name}_server", directory, ports[name], environment, stop_grace_s=5.0)
             children[name] = Child(server, directory)
-            await children[name].start()
             stack.push_async_callback(children[name].stop)
+            if not together:
+                await children[name].start()
+        if together:
+            await asyncio.gather(*(child.start() for child in children.values()))
         agents = {}
         for name, port in ports.items():
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"{LOOPBACK}:{port}", QUICK))
