@@ -36,7 +36,15 @@ class _Batch:
     """Claimed jobs, and those of them that are ready to be written, by collection."""
 
     jobs: Sequence[IndexJob]
-    ready: Sequence[tuple[Collection, Sequence[IndexJob]]]
+    ready: Sequence[tuple[Collection, _Ready]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Jobs with their vectors, and of these the ones that were just made and are kept first."""
+
+    jobs: Sequence[IndexJob]
+    made: Sequence[tuple[IndexJob, StoredVectors]] = ()
 
 
 @dataclass(slots=True)
@@ -145,8 +153,11 @@ class Indexing:
         """Write a batch to the index and settle its jobs; those of a lost collection wait until it is there again."""
         with suppress(CollectionLostError):
             async with self._answering_for(batch.jobs):
-                for collection, jobs in batch.ready:
-                    await self._index(collection, jobs)
+                for collection, ready in batch.ready:
+                    if ready.made:
+                        await self.queue.put_vectors(collection.profile, ready.made)
+                        failpoint("index.vectors_kept")
+                    await self._index(collection, ready.jobs)
 
     @asynccontextmanager
     async def _answering_for(self, jobs: Sequence[IndexJob]) -> AsyncIterator[None]:
@@ -183,11 +194,11 @@ class Indexing:
                 continue
         return None
 
-    async def _embedded(self, embedding: Embedding, jobs: Sequence[IndexJob]) -> list[IndexJob]:
+    async def _embedded(self, embedding: Embedding, jobs: Sequence[IndexJob]) -> _Ready:
         """Return the jobs with vectors; a text that cannot be embedded is postponed alone."""
         missing = [job for job in jobs if job.memory is not None and job.vectors is None]
         if not missing:
-            return list(jobs)
+            return _Ready(jobs)
         try:
             made = await embedding.of_jobs(missing)
         except SomaError as error:
@@ -195,15 +206,13 @@ class Indexing:
                 raise
             made = await self._one_by_one(embedding, missing)
         failpoint("index.embedded")
-        await self.queue.put_vectors(embedding.profile.key, [(job, vectors) for job, vectors in made])
-        failpoint("index.vectors_kept")
         by_id = {(job.tenant, job.memory_id): vectors for job, vectors in made}
         ready = []
         for job in jobs:
             vectors = job.vectors or by_id.get((job.tenant, job.memory_id))
             if job.memory is None or vectors is not None:
                 ready.append(job.with_vectors(vectors))
-        return ready
+        return _Ready(ready, made)
 
     async def _one_by_one(self, embedding: Embedding, jobs: Sequence[IndexJob]) -> list[tuple[IndexJob, StoredVectors]]:
         made: list[tuple[IndexJob, StoredVectors]] = []
