@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _LOADED_AT_ONCE = 32
 _MIRRORED_AT_ONCE = 8
 _CLOSING_S = 2.0
+_ASKED_S = 2.0
+"""How long the first use of a session after a start waits to hear whether another brain has it now."""
 """How long the end of a session waits for its snapshot to be removed; later it is tried again."""
 
 
@@ -67,6 +69,8 @@ class SessionKeeper:
         """Sessions on the file that were not touched since the start, last used first."""
         self._to_check: set[Tenant] = set()
         """Tenants with sessions on the file that other brains may have taken over while this one was down."""
+        self._unasked: set[Tenant] = set()
+        """Of these, the tenants whose sessions nobody has used yet."""
         self._loading: dict[SessionName, asyncio.Future[None]] = {}
         # Monotonic within this process, anchored to the wall clock once: decay never runs backwards.
         self._anchor_s = clock.now().timestamp() - clock.monotonic()
@@ -87,6 +91,8 @@ class SessionKeeper:
         self._on_file.update(names)
         self._to_warm.update(dict.fromkeys(names[: self._most_sessions]))
         self._to_check.update(name.tenant for name in names)
+        if self._mirror is not None:
+            self._unasked.update(self._to_check)
 
     async def warm(self) -> int:
         """Bring back sessions that nobody has touched yet, as many as fit; return how many are in memory."""
@@ -112,6 +118,8 @@ class SessionKeeper:
 
     async def touch(self, name: SessionName) -> Session | None:
         """Return a session as the one used last, from memory, the file or the mirror, or None."""
+        if name.tenant in self._unasked and name in self._on_file:
+            await self._ask_about(name.tenant)
         while loading := self._loading.get(name):
             # Whatever comes of it, look again: whoever began it may have been cancelled.
             await asyncio.wait([loading])
@@ -142,6 +150,16 @@ class SessionKeeper:
     def held(self, name: SessionName) -> Session | None:
         """Return a session if it is in memory; that is no use of it."""
         return self._sessions.get(name)
+
+    async def _ask_about(self, tenant: Tenant) -> None:
+        """Give up what other brains have taken over; where that cannot be asked, what the file has is used."""
+        try:
+            async with asyncio.timeout(_ASKED_S):
+                await self._give_up_lost_of(tenant)
+        except (SomaError, TimeoutError) as error:
+            log.warning("whether other brains have a tenant's sessions now could not be asked: %s", error)
+        # Not where the caller hung up: the next one asks again.
+        self._unasked.discard(tenant)
 
     async def _fetch(self, name: SessionName) -> Session | None:
         if name in self._on_file:
@@ -292,12 +310,16 @@ class SessionKeeper:
         if self._mirror is None:
             self._to_check.clear()
         while self._mirror is not None and self._to_check:
-            tenant = next(iter(self._to_check))
+            await self._give_up_lost_of(next(iter(self._to_check)))
+
+    async def _give_up_lost_of(self, tenant: Tenant) -> None:
+        if self._mirror is not None and tenant in self._to_check:
             for session_id in await self._mirror.lost(tenant):
                 name = SessionName(tenant, session_id)
                 if name in self._on_file:
                     await self._give_up(name)
-            self._to_check.discard(tenant)
+        self._to_check.discard(tenant)
+        self._unasked.discard(tenant)
 
     async def _mirrored(self, mirror: SessionMirror, name: SessionName) -> bool:
         """Hand over one session; return whether the mirror took part."""

@@ -80,7 +80,9 @@ async def serves_key(port: int, key: str) -> bool:
         try:
             await list_memories(b"", metadata=(("authorization", f"Bearer {key}"),), timeout=10)
         except grpc.aio.AioRpcError as error:
-            if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            # A server that is about to stop cancels what it has taken.
+            away = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+            if error.code() in away:
                 return False
             raise
     return True

@@ -484,6 +484,7 @@ class Mirror:
         self.kept: dict[SessionName, SessionState] = {}
         self.puts = 0
         self.down = False
+        self.taken_over: list[str] = []
 
     async def fetch(self, who: Tenant, session_id: str) -> SessionState | None:
         self._check()
@@ -501,7 +502,7 @@ class Mirror:
 
     async def lost(self, who: Tenant) -> list[str]:
         self._check()
-        return []
+        return self.taken_over
 
     def _check(self) -> None:
         if self.down:
@@ -524,6 +525,26 @@ async def test_another_brain_takes_a_drained_session_over(clock: ManualClock) ->
     third = memory_on(file, clock)
     await third.load()
     assert await ids(third) == await ids(first)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_the_first_use_after_a_start_asks_whether_another_brain_has_the_session(
+    clock: ManualClock, down: bool
+) -> None:
+    mirror, old_file = Mirror(), InMemorySessions()
+    old = memory_on(old_file, clock, mirror=mirror)
+    await old.observe(ALICE, "s", [seen(axis(0))])
+    await old.drain()
+    new = memory_on(InMemorySessions(), clock, mirror=mirror)
+    await new.observe(ALICE, "s", [seen(axis(1))])
+    await new.drain()
+    mirror.taken_over = ["s"]
+    back = memory_on(old_file, clock, mirror=mirror)
+    # Brought back from the file before anybody uses it.
+    assert await back.load() == 1
+    mirror.down = down
+    # In an outage a session goes on from what is here.
+    assert await ids(back) == (["i1"] if down else ["i1", "i2"])
 
 
 async def test_many_changes_make_one_snapshot_and_none_is_lost_while_the_memory_server_is_away(
