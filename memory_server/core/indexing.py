@@ -118,7 +118,7 @@ class Indexing:
                 if writing is not None and writing.exception() is not None and batch is None:
                     _log.warning("a batch was given back: %s", writing.exception())
                 writing = None if batch is None else asyncio.create_task(self._finished(batch))
-                if batch is None or len(batch.jobs) < self.batch:
+                if batch is None or len(batch.jobs) < self.batch or backoff_s > self.poll_s:
                     await self._wait(backoff_s)
         finally:
             if writing is not None:

@@ -144,6 +144,17 @@ async def test_a_batch_that_could_not_be_written_is_written_later_and_the_next_a
         assert (await place.truth.queue.lag()).poisoned == 0
 
 
+async def test_an_index_that_is_away_is_not_asked_at_full_speed() -> None:
+    async with indexing(40 * BATCH) as place:
+        place.office.failures = 40
+        place.office.may_write.set()
+        await place.until(3, "writing")
+        began = place.office.told.count("writing")
+        await asyncio.sleep(0.1)
+        # Without a rest after each failure all forty would be over by now.
+        assert place.office.told.count("writing") - began <= 6
+
+
 async def test_an_indexer_that_is_ended_leaves_nothing_running() -> None:
     async with indexing(2 * BATCH) as place:
         await place.until(1, "writing")
