@@ -1,7 +1,7 @@
 """How a server's memory is searched for cycles: rarely, and not what was there when it had started.
 
-Python looks through all that lives whenever a quarter has been added. Of a server that is its modules, some 300,000
-objects, and all it remembers: 70 ms in which no call is answered, and a fifth of an import's processor time.
+Python looks through all that lives whenever a quarter has been added. Of a server that is its modules and all that it
+remembers. Preparing the records of an import in a loop took 28 us each with it and 12 without.
 """
 
 from __future__ import annotations
